@@ -43,6 +43,18 @@ class Stream(Protocol):
 
     length: int | None
     """Bytes announced in all, None when only the end will tell."""
+    received: int
+    """Bytes that have come so far."""
+    limit: int | None
+    """More than this many bytes break the body off with 413."""
+
+    @property
+    def done(self) -> bool:
+        """Nothing more will come."""
+
+    @property
+    def started(self) -> bool:
+        """The sender may be on its way: it has not been told to wait for `100 Continue`."""
 
     async def read(self) -> bytes:
         """The next piece; b"" at the end, and for ever after. Raises GatewayError if it broke off."""
@@ -55,44 +67,85 @@ Body = bytes | Stream
 """Bytes when the whole body is in hand (the common case), else a stream."""
 
 
-class Peer(NamedTuple):
+class Peer:
     """The other end of a client connection, as the socket shows it."""
 
-    address: str
-    """IP address in text, or "unix"."""
-    port: int
-    scheme: str
-    """http or https."""
-    trusted: bool
-    """It is one of `trusted_proxies`: its X-Forwarded-* headers are believed."""
+    __slots__ = ("address", "forwarded", "port", "scheme", "trusted")
+
+    def __init__(self, address: str, port: int, scheme: str = "http", trusted: bool = False) -> None:
+        self.address = address  # IP address in text, or "unix"
+        self.port = port
+        self.scheme = scheme  # http or https
+        self.trusted = trusted  # one of `trusted_proxies`: its X-Forwarded-* headers are believed
+        self.forwarded: tuple[bytes, bytes] = (b"", b"")  # a Host and the forwarding headers made for it
+
+
+class Fields:
+    """The header fields of a request, and what they say about its framing.
+
+    Clients repeat themselves: on a connection whose next head carries the same bytes as the last one the
+    very same object comes again, and with it whatever was derived from it (`derived`).
+    """
+
+    __slots__ = (
+        "derived",
+        "expects_continue",
+        "headers",
+        "host",
+        "index",
+        "keep_alive",
+        "length",
+        "nominated",
+        "repeated",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(
+        self,
+        headers: Headers,
+        index: Mapping[bytes, bytes] | None = None,
+        *,
+        host: bytes = b"",
+        length: int | None = 0,
+        keep_alive: bool = True,
+        expects_continue: bool = False,
+        upgrade: bytes = b"",
+        nominated: tuple[bytes, ...] = (),
+        version: str = "1.1",
+    ) -> None:
+        self.headers = headers
+        self.index = dict(headers) if index is None else index  # by name; of repeated ones the last
+        self.repeated = len(self.index) != len(headers)  # some name occurs more than once
+        self.host = host  # the Host header
+        self.length = length  # bytes of body announced, None when chunked
+        self.keep_alive = keep_alive  # the client would send another request on this connection
+        self.expects_continue = expects_continue  # it waits for a 100 before it sends the body
+        self.upgrade = upgrade  # b"websocket" when a tunnel is asked for
+        self.nominated = nominated  # lowercase names that Connection declared hop-by-hop
+        self.version = version  # 1.1 or 1.0
+        self.derived: dict[object, bytes] = {}  # by its maker: what follows from these fields alone
 
 
 class Request:
     """One request as the wire read it: well framed and syntactically valid, not yet judged."""
 
-    __slots__ = ("body", "headers", "host", "method", "peer", "received", "target", "upgrade", "version")
+    __slots__ = ("body", "fields", "method", "peer", "received", "target")
 
     def __init__(
-        self,
-        method: str,
-        target: bytes,
-        headers: Headers,
-        body: Body,
-        peer: Peer,
-        host: bytes,
-        received: float,
-        upgrade: bytes = b"",
-        version: str = "1.1",
+        self, method: str, target: bytes, fields: Fields, peer: Peer, received: float = 0.0, body: Body = b""
     ) -> None:
         self.method = method
-        self.target = target  # origin-form, as received; b"*" only with OPTIONS
-        self.headers = headers
-        self.body = body
+        self.target = target  # as received: origin-form, absolute-form, or b"*" with OPTIONS
+        self.fields = fields
         self.peer = peer
-        self.host = host  # authority, as received
-        self.received = received  # monotonic seconds at the first byte
-        self.upgrade = upgrade  # the protocol asked for, lowercase, when it can be tunnelled
-        self.version = version
+        self.received = received  # monotonic seconds when its head was complete
+        self.body = body
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields in the order received."""
+        return self.fields.headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +242,7 @@ class Call:
         self.body: Body = request.body
         self.client_ip = request.peer.address  # these three: after trusted proxies have been heard
         self.scheme = request.peer.scheme
-        self.host = request.host
+        self.host = request.fields.host
         self.path = b""  # normalised: what was matched is what is forwarded
         self.query = b""  # with its "?", or empty
         self.route = ""  # name of the matched route; "" when none matched
@@ -207,8 +260,14 @@ class Call:
 class Tunnel(Protocol):
     """The far side of an accepted Upgrade: from here on only bytes flow."""
 
-    def splice(self, near: asyncio.Transport) -> asyncio.Protocol:
-        """Join both ends; returns the protocol that shall serve the near one from now on."""
+    async def run(self, near: asyncio.Transport, held: bytes) -> tuple[int, int]:
+        """Join both ends until both are closed; returns bytes received from client and upstream.
+
+        `held` came from the client before the tunnel stood.
+        """
+
+    def close(self) -> None:
+        """The client went away before."""
 
 
 class Reply:

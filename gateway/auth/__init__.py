@@ -1,0 +1,1 @@
+"""Who is calling (providers), and whether they may (permissions)."""

@@ -1,0 +1,94 @@
+"""`gateway explain`: which route takes a request, what happens to it there, and why no other route takes it.
+
+Nothing is sent anywhere: the same router, providers and permissions as in the gateway are asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.cli.configured import config_argument, json_argument, load_config
+from gateway.cli.output import Failure, console, print_json
+
+if TYPE_CHECKING:
+    from gateway.cli.explanation import Explanation
+
+SHOWN = 25
+"""Other routes listed for people; `--json` has them all."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    config_argument(parser)
+    parser.add_argument("method", metavar="METHOD")
+    parser.add_argument("url", metavar="URL", help="http://host/path?query, or the path alone")
+    parser.add_argument("-H", "--header", metavar="'N: V'", action="append", default=[], help="may be repeated")
+    parser.add_argument("--token", metavar="T", help="a bearer token, which is verified as in the gateway")
+    json_argument(parser)
+
+
+def perform(options: argparse.Namespace) -> int:
+    from gateway.cli.explanation import explain
+
+    config = load_config(options.config)
+    headers = [_header(text) for text in options.header]
+    if options.token is not None:
+        headers.append((b"authorization", b"Bearer " + options.token.encode()))
+    explanation = asyncio.run(explain(config, options.method, options.url, headers))
+    if options.json:
+        print_json(explanation)
+    else:
+        _print(explanation)
+    return 0
+
+
+def _header(text: str) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise Failure(f"gateway explain: -H {text!r} is not 'Name: value'", status=2)
+    return name.strip().lower().encode(), value.strip().encode()
+
+
+def _print(explanation: Explanation) -> None:
+    from rich.table import Table
+
+    out = console()
+    refusal = explanation["refusal"]
+    if explanation["route"] is None:
+        assert refusal is not None
+        out.print(f"No route takes {explanation['method']} {explanation['url']}", style="bold")
+        out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}")
+    else:
+        out.print(f"Route {explanation['route']} takes {explanation['method']} {explanation['url']}", style="bold")
+        if explanation["params"]:
+            out.print("  with " + ", ".join(f"{name}={value}" for name, value in explanation["params"].items()))
+        steps = Table(box=None, show_header=False, pad_edge=False)
+        for title in ("", "stage", "settings"):
+            steps.add_column(title, overflow="fold")
+        for number, stage in enumerate(explanation["stages"], 1):
+            steps.add_row(f"{number:>3}", stage["stage"], stage["settings"])
+        out.print(steps)
+        if caller := explanation["caller"]:
+            out.print(f"  caller: {caller['consumer'] or 'anonymous'}" + _granted(caller["scopes"], caller["roles"]))
+        if refusal is not None:
+            out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}", style="bold")
+        elif explanation["permitted"]:
+            out.print("  permitted")
+        else:
+            out.print("  whether it is permitted depends on the caller: give --token")
+    # Near misses first: with many routes most differ in the path, which says little.
+    others = sorted(explanation["others"], key=lambda other: other["reason"].startswith("path"))
+    if not others:
+        return
+    out.print("Other routes", style="bold")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for other in others[:SHOWN]:
+        table.add_row(f"  {other['route']}", other["reason"])
+    out.print(table)
+    if len(others) > SHOWN:
+        out.print(f"  and {len(others) - SHOWN} more")
+
+
+def _granted(scopes: list[str], roles: list[str]) -> str:
+    return (f", scopes {' '.join(scopes)}" if scopes else "") + (f", roles {' '.join(roles)}" if roles else "")

@@ -1,0 +1,87 @@
+"""`gateway routes`: what the configuration lets through, as a table."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gateway.cli.configured import config_argument, json_argument, load_config
+from gateway.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+    from gateway.config.model import RateLimit, Route
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    config_argument(parser)
+    json_argument(parser)
+
+
+def perform(options: argparse.Namespace) -> int:
+    config = load_config(options.config)
+    if options.json:
+        print_json([described(config, route) for route in config.routes])
+        return 0
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("NAME", "HOST", "METHODS", "PATH", "AUTH", "LIMITS", "UPSTREAM"):
+        table.add_column(title, overflow="fold")
+    for route in config.routes:
+        table.add_row(
+            route.name,
+            route.match.host or "any",
+            " ".join(route.match.methods or ("any",)),
+            _pattern(route),
+            auth_text(route),
+            " ".join(limit_text(config, limit) for limit in route.rate_limit) or "-",
+            f"{route.upstream} → {' '.join(target.url for target in config.upstreams[route.upstream].targets)}",
+        )
+    console().print(table)
+    return 0
+
+
+def described(config: Config, route: Route) -> dict[str, object]:
+    """A route for scripts."""
+    auth = route.auth
+    return {
+        "name": route.name,
+        "host": route.match.host,
+        "methods": list(route.match.methods) if route.match.methods else None,
+        "path": route.match.path,
+        "headers": route.match.headers,
+        "query": route.match.query,
+        "auth": auth and {"providers": list(auth.providers), "optional": auth.optional, "scopes": _lists(auth.scopes)},
+        "limits": [limit_text(config, limit) for limit in route.rate_limit],
+        "fallbacks": len(route.fallback),
+        "upstream": route.upstream,
+        "targets": [target.url for target in config.upstreams[route.upstream].targets],
+    }
+
+
+def auth_text(route: Route) -> str:
+    """Who may use a route, in a few words: `idp [GET orders:read]`."""
+    auth = route.auth
+    if auth is None:
+        return "open"
+    scopes = "; ".join(
+        f"{'' if method == '*' else method + ' '}{' '.join(scopes)}" for method, scopes in auth.scopes.items()
+    )
+    return f"{'|'.join(auth.providers)}{' or anonymous' if auth.optional else ''}{f' [{scopes}]' if scopes else ''}"
+
+
+def limit_text(config: Config, limit: str | RateLimit) -> str:
+    """A limit, in a few words: `standard(consumer 100/60s burst 20)`."""
+    name, limit = (limit, config.rate_limits[limit]) if isinstance(limit, str) else ("", limit)
+    return f"{name}({limit.by} {limit.limit}{f' burst {limit.burst}' if limit.burst else ''})"
+
+
+def _pattern(route: Route) -> str:
+    more = [f"{name}: {value}" for name, value in route.match.headers.items()]
+    more += [f"?{name}={value}" for name, value in route.match.query.items()]
+    return " ".join([route.match.path, *more])
+
+
+def _lists(scopes: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {method: list(some) for method, some in scopes.items()}

@@ -1,0 +1,74 @@
+"""What the contract names and this version cannot do yet: an error that says so, never silently ignored.
+
+As parts come to work they move from here into the models. `*` stands for any name or position.
+"""
+
+from collections.abc import Callable
+
+NOT_YET = "not supported yet"
+
+KEYS: dict[str, frozenset[str]] = {
+    section: frozenset(keys.split())
+    for section, keys in {
+        "": "tracing security_headers",
+        "listen": "https redirect_to_https",
+        "auth": "consumers roles revocation",
+        "auth.providers.*": "jwks discovery",
+        "rate_limits.*": "tiers",
+        "upstreams.*": "discover hedge health eject concurrency quota",
+        "upstreams.*.breaker": "slow_calls open_for_max",
+        "routes.*": "versions split redirect respond cache transform cors compress idempotency validate "
+        "allow_ip deny_ip mirror fault",
+        "routes.*.auth": "roles",
+        "routes.*.rate_limit.*": "tiers",
+        "routes.*.fallback.*": "stale upstream file",
+        "logging": "redact",
+    }.items()
+}
+
+INSTEAD: dict[str, frozenset[str]] = {
+    "routes.*.upstream": frozenset(("versions", "split", "redirect", "respond")),
+    "upstreams.*.targets": frozenset(("discover",)),
+    "auth.providers.*.secret": frozenset(("jwks", "discovery")),
+}
+"""A required key, and the later keys that stand in its place: with one of them it is not missing."""
+
+
+def _one_of(*words: str) -> Callable[[object], bool]:
+    return lambda value: value in words if isinstance(value, str) else False
+
+
+def _begins_with(*words: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value.startswith(words)
+
+
+def _other_balance(value: object) -> bool:
+    words = ("least_requests", "random", "peak_ewma")
+    return value in words if isinstance(value, str) else isinstance(value, dict) and list(value) == ["hash"]
+
+
+def _several_workers(value: object) -> bool:
+    if isinstance(value, str):
+        return value == "auto" or (value.isascii() and value.isdigit() and int(value[:9]) > 1)
+    return isinstance(value, int) and value > 1
+
+
+OTHER_KEYS_OF_A_LIMIT = _begins_with("header:", "cookie:", "claim:", "query:")
+
+VALUES: dict[str, Callable[[object], bool]] = {
+    "workers": _several_workers,
+    "store.url": _begins_with("embedded", "redis+sentinel://", "redis+cluster://"),
+    "auth.providers.*.type": _one_of("api_key", "basic", "introspection", "client_certificate"),
+    "rate_limits.*.by": OTHER_KEYS_OF_A_LIMIT,
+    "rate_limits.*.mode": _one_of("observe"),
+    "routes.*.rate_limit.*.by": OTHER_KEYS_OF_A_LIMIT,
+    "routes.*.rate_limit.*.mode": _one_of("observe"),
+    "upstreams.*.balance": _other_balance,
+    "logging.access": _one_of("ecs", "combined"),
+}
+
+
+def not_yet(pattern: str, value: object) -> bool:
+    """`value` is right for the key at `pattern`, but later."""
+    check = VALUES.get(pattern)
+    return check is not None and check(value)

@@ -1,0 +1,77 @@
+"""What only the whole configuration shows: names that nothing has, routes that others have already taken.
+
+Reads the values as they were written, so that these complaints come together with all others; whatever
+has a wrong type is left to the models.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.config.complaints import show
+from gateway.config.paths import shape
+from gateway.config.places import Path
+from gateway.config.report import Report
+
+Condition = tuple[object, ...]
+"""Everything in a match but the methods, so that equal ones are equal."""
+ANY = "*"
+
+
+def check(data: Any, report: Report) -> None:
+    """Report unknown references, duplicate route names and identical matches."""
+    config = _mapping(data)
+    upstreams = _mapping(config.get("upstreams"))
+    providers = _mapping(_mapping(config.get("auth")).get("providers"))
+    limits = _mapping(config.get("rate_limits"))
+    names: dict[str, Path] = {}
+    matches: dict[Condition, dict[str, Path]] = {}
+    for index, route in _entries(config.get("routes")):
+        path: Path = ("routes", *index)
+        route = _mapping(route)
+        if "upstream" in route:
+            _known(route["upstream"], "upstream", upstreams, (*path, "upstream"), report)
+        for position, name in _entries(_mapping(route.get("auth")).get("providers")):
+            _known(name, "provider", providers, (*path, "auth", "providers", *position), report)
+        for position, name in _entries(route.get("rate_limit")):
+            _known(name, "rate limit", limits, (*path, "rate_limit", *position), report)
+        name = route.get("name")
+        if isinstance(name, str) and names.setdefault(name, path) is not path:
+            report((*path, "name"), f"{show(name)} is also the name of the route at line {report.line(names[name])}")
+        other = _taken(_mapping(route.get("match")), path, matches)
+        if other is not None:
+            taken = f"route {show(_mapping(config['routes'][other[1]]).get('name'))} at line {report.line(other)}"
+            report((*path, "match"), f"takes the same requests as {taken}")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _entries(value: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """The entries of a list with their positions; a lone value stands for a list of one."""
+    if isinstance(value, list):
+        yield from (((index,), entry) for index, entry in enumerate(value))
+    elif value is not None:
+        yield (), value
+
+
+def _known(name: Any, kind: str, names: dict[str, Any], path: Path, report: Report) -> None:
+    if isinstance(name, str) and name not in names:
+        report(path, f"there is no {kind} {show(name)}", word=name, among=names)
+
+
+def _taken(match: dict[str, Any], path: Path, matches: dict[Condition, dict[str, Path]]) -> Path | None:
+    """The earlier route, if there is one, that takes some of the requests of `match` on the same conditions."""
+    pattern, host, methods = match.get("path"), match.get("host", ""), match.get("methods", [ANY])
+    headers, query = _mapping(match.get("headers")), _mapping(match.get("query"))
+    if not (isinstance(pattern, str) and isinstance(host, str) and isinstance(methods, list)):
+        return None
+    named = frozenset((name.lower(), show(value)) for name, value in headers.items())
+    asked = frozenset((name, show(value)) for name, value in query.items())
+    earlier = matches.setdefault((shape(pattern), host.lower(), named, asked), {})
+    wanted = {method for method in methods if isinstance(method, str)}
+    everywhere = earlier.keys() if ANY in wanted else earlier.keys() & {*wanted, ANY}
+    found = min((earlier[method] for method in everywhere), key=lambda other: other[1], default=None)
+    for method in wanted:
+        earlier.setdefault(method, path)
+    return found

@@ -1,0 +1,124 @@
+"""The life of one request. Read this first, then `assemble.py`.
+
+The door is a straight line: which route, who is calling, may they, is their quota left. Each statement
+passes or ends the call with a GatewayError. What is behind the door, `route.send`, is the road: layers
+round the try at an upstream, composed in `assemble.py`.
+"""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from gateway.errors import GatewayError, Refused, reply_to
+from gateway.exchange import Call, Caller, Reply, Request
+from gateway.http.forward import loops
+from gateway.http.trust import Network, hear
+from gateway.limits.headers import quota_headers
+from gateway.pipe import Send
+from gateway.routing.path import normalise
+from gateway.routing.router import Router
+
+Identify = Callable[[Call], Awaitable[Caller]]
+Permit = Callable[[str, Caller], None]
+TakeQuota = Callable[[Call, Caller], Awaitable[None]]
+Finished = Callable[[Call, int, int, int, float], None]
+
+log = logging.getLogger("gateway.handler")
+
+VIA = (b"via", b"1.1 gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route as built: each of its stages, ready to run."""
+
+    name: str
+    identify: Identify
+    permit: Permit
+    take_quota: TakeQuota
+    send: Send
+    body_limit: int | None
+
+
+class Handler:
+    """Serves every request of a runtime. Implements gateway.http.server.App."""
+
+    def __init__(
+        self, router: Router[Route], finished: Finished, *, instance: str, trusted: Sequence[Network] = ()
+    ) -> None:
+        self._router = router
+        self.finished = finished
+        self._instance = instance
+        self._trusted = tuple(trusted)
+        # Unique without a system call per request: random for the process, then counted.
+        self._id_prefix = os.urandom(6).hex()
+        self._ids = count(int.from_bytes(os.urandom(3), "big"))
+
+    async def handle(self, call: Call) -> Reply:
+        """From the request to the reply; errors become replies here, and only here."""
+        try:
+            if call.request.target == b"*":
+                reply = Reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
+            else:
+                route = self._find(call)
+                caller = await route.identify(call)
+                route.permit(call.request.method, caller)
+                call.caller = caller
+                await route.take_quota(call, caller)
+                reply = await route.send(call)
+        except GatewayError as error:
+            reply = self._reply_to(call, error)
+        except Exception:
+            log.exception("request %s failed inside the gateway", call.id)
+            reply = self._reply_to(call, GatewayError())
+        if call.quotas:
+            reply.headers += quota_headers(call.quotas)
+        reply.headers += ((b"x-request-id", call.id.encode()), VIA)
+        return reply
+
+    def _find(self, call: Call) -> Route:
+        """The route of the call, by the path that will be forwarded. Raises Refused."""
+        request = call.request
+        normal = normalise(request.target, request.fields.host)
+        call.path, call.query = normal.path, normal.query
+        match = self._router.match(request.method, call.host, normal, request.headers)
+        route = match.target
+        call.route = route.name
+        call.params = match.params
+        if loops(request, self._instance):
+            raise GatewayError("loop_detected", 508)
+        if request.fields.length != 0 and route.body_limit is not None:
+            self._bound_body(call, route.body_limit)
+        return route
+
+    def open(self, request: Request) -> Call:
+        """Begin a call: its id, and who the client is behind trusted proxies."""
+        call = Call(request, f"{self._id_prefix}{next(self._ids):08x}")
+        if request.peer.trusted:
+            hear(call, self._trusted)
+        return call
+
+    def refuse(self, call: Call, error: GatewayError) -> Reply:
+        """The reply to bytes that were no request."""
+        reply = self._reply_to(call, error)
+        reply.headers += ((b"x-request-id", call.id.encode()), VIA)
+        return reply
+
+    @staticmethod
+    def _reply_to(call: Call, error: GatewayError) -> Reply:
+        call.error = error
+        return reply_to(error, call.id)
+
+    @staticmethod
+    def _bound_body(call: Call, limit: int) -> None:
+        body = call.body
+        length = call.request.fields.length if call.request.fields.length is not None else 0
+        if isinstance(body, bytes):
+            length = len(body)
+        else:
+            body.limit = limit
+            length = max(length, body.received)
+        if length > limit:
+            raise Refused("body_too_large", 413, f"the limit is {limit} bytes", limit=limit)

@@ -1,0 +1,196 @@
+"""Which header fields go on to the upstream, and which the gateway sets itself. Pure.
+
+Hop-by-hop fields go (RFC 9110 7.6.1), what Connection nominates goes too, and everything by which a client
+could pose as the gateway: identity, forwarding and routing-override fields, in any spelling that some
+server folds into the same variable (X_User, X.User).
+"""
+
+from collections.abc import Iterable
+
+from gateway.exchange import Call, Fields, Request
+
+HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"http2-settings",
+}
+
+OURS = {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"via",
+    b"x-request-id",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-prefix",
+    b"x-forwarded-server",
+    b"x-forwarded-ssl",
+    b"x-forwarded-scheme",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"true-client-ip",
+}
+"""Set by the gateway, or believed by upstreams as if it had."""
+
+OVERRIDES = {
+    b"proxy",  # becomes HTTP_PROXY in CGI (httpoxy)
+    b"x-original-url",
+    b"x-rewrite-url",
+    b"x-original-host",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+}
+"""Fields that make some frameworks serve another URL or method than the one that was authorised."""
+
+IDENTITY = {
+    b"x-user",
+    b"x-user-id",
+    b"x-user-name",
+    b"x-user-email",
+    b"x-username",
+    b"x-consumer",
+    b"x-consumer-id",
+    b"x-consumer-username",
+    b"x-scopes",
+    b"x-scope",
+    b"x-roles",
+    b"x-role",
+    b"x-tier",
+    b"x-authenticated-user",
+    b"x-authenticated-userid",
+    b"x-authenticated-scope",
+    b"x-remote-user",
+    b"remote-user",
+    b"x-forwarded-user",
+    b"x-forwarded-email",
+    b"x-forwarded-groups",
+}
+"""Names under which upstreams expect an identity; none passes from a client, on open routes either."""
+
+KNOWN_NAMES = 4096
+"""Header names whose fate is remembered; a flood of new ones is judged anew each time."""
+
+METHOD_BYTES = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+
+class Forwarder:
+    """Writes the heads of requests to one upstream."""
+
+    def __init__(self, *, identity: Iterable[bytes] = (), host: str = "upstream", instance: str = "") -> None:
+        """`identity` names further fields that only the gateway may set, lowercase. `host` is `upstream`
+        (the target's), `client` (as received) or a literal. `instance` tells this gateway's Via apart.
+        """
+        self._dropped = HOP_BY_HOP | OURS | OVERRIDES | IDENTITY | set(identity)
+        self._host = host
+        self._fixed_host = None if host in ("upstream", "client") else host.encode()
+        self._names: dict[bytes, bytes] = {}
+        self._via = b"1.1 gateway (%b)" % instance.encode() if instance else b"1.1 gateway"
+
+    def head(self, call: Call, target_host: bytes) -> bytes:
+        """The request's head for the upstream, complete with its framing."""
+        request = call.request
+        host = self._fixed_host
+        if host is None:
+            host = target_host if self._host == "upstream" or not call.host else call.host
+        method = METHOD_BYTES.get(request.method) or request.method.encode()
+        fields = request.fields
+        kept = fields.derived.get(self)
+        if kept is None:
+            kept = fields.derived[self] = self._kept(fields)
+        identity = b"".join([b"%b: %b\r\n" % field for field in call.caller.forward]) if call.caller.forward else b""
+        return b"%b %b%b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n%b%b%b%b\r\n" % (
+            method,
+            call.path,
+            call.query,
+            host,
+            call.id.encode(),
+            kept,
+            _forwarding(call),
+            identity,
+            _framing(call, request),
+        )
+
+    def _kept(self, fields: Fields) -> bytes:
+        """The client's own fields as far as they go on, and Via."""
+        names, nominated = self._names, fields.nominated
+        lines: list[bytes] = []
+        for name, value in fields.headers:
+            prefix = names.get(name)
+            if prefix is None:
+                prefix = self._judge(name)
+            if prefix and name not in nominated:
+                lines += (prefix, value, b"\r\n")
+        via = [value for name, value in fields.headers if name == b"via"] if b"via" in fields.index else []
+        lines += (b"via: ", b", ".join([*via, self._via]), b"\r\n")
+        return b"".join(lines)
+
+    def _judge(self, name: bytes) -> bytes:
+        """`name: ` when the field passes, b"" when it is dropped; remembered for the next time."""
+        plain = name.replace(b"_", b"-").replace(b".", b"-")
+        prefix = b"" if plain in self._dropped or name in self._dropped else name + b": "
+        if len(self._names) < KNOWN_NAMES:
+            self._names[name] = prefix
+        return prefix
+
+
+def _framing(call: Call, request: Request) -> bytes:
+    body, fields = call.body, request.fields
+    if fields.upgrade:
+        return b"connection: upgrade\r\nupgrade: %b\r\n" % fields.upgrade
+    if isinstance(body, bytes):
+        if body or fields.length != 0 or request.method in ("POST", "PUT", "PATCH"):
+            return b"content-length: %d\r\n" % len(body)
+        return b""
+    if body.length is None:
+        return b"transfer-encoding: chunked\r\n"
+    return b"content-length: %d\r\n" % body.length
+
+
+def _forwarding(call: Call) -> bytes:
+    """X-Forwarded-* and Forwarded (RFC 7239); made once per connection and Host for ordinary clients."""
+    peer = call.request.peer
+    if not peer.trusted and peer.forwarded[0] == call.host and peer.forwarded[1]:
+        return peer.forwarded[1]
+    chain = peer.address
+    forwarded = b""
+    if peer.trusted:
+        values = call.request.headers
+        received = [value for name, value in values if name == b"x-forwarded-for"]
+        if received:
+            chain = b", ".join([*received, peer.address.encode()]).decode("latin-1")
+        elements = [value for name, value in values if name == b"forwarded"]
+        if elements:
+            forwarded = b", ".join(elements) + b", "
+    node = peer.address if ":" not in peer.address else f'"[{peer.address}]"'
+    host = call.host.decode("latin-1")
+    quoted = f'"{host}"' if host and not host.replace(".", "").replace("-", "").isalnum() else host
+    element = f"for={node}" + (f";host={quoted}" if host else "") + f";proto={call.scheme}"
+    lines = b"x-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%bforwarded: %b\r\n" % (
+        chain.encode("latin-1"),
+        call.scheme.encode(),
+        b"x-forwarded-host: %b\r\n" % call.host if call.host else b"",
+        forwarded + element.encode("latin-1"),
+    )
+    if not peer.trusted:
+        peer.forwarded = (call.host, lines)
+    return lines
+
+
+def loops(request: Request, instance: str) -> bool:
+    """Whether the request has been through this very gateway already (RFC 9110 7.6.3)."""
+    fields = request.fields
+    return b"via" in fields.index and any(
+        instance.encode() in value for name, value in fields.headers if name == b"via"
+    )

@@ -1,0 +1,1 @@
+"""What happens when an upstream fails: judging, retrying within a budget, breaking the circuit, falling back."""

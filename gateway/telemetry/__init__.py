@@ -1,0 +1,1 @@
+"""What is measured and written down about every call. Nothing outside this folder knows prometheus."""

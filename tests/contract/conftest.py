@@ -1,0 +1,32 @@
+"""Fixtures for suites that run over every rate store."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.limits.redis import connect
+from tests.servers import RedisServer, redis_server
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[RedisServer]:
+    """One server for all tests that leave it as they found it."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server for this test alone, to kill or freeze."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(shared_server: RedisServer) -> AsyncIterator[Redis]:
+    """A client of the shared server, which is empty at the beginning."""
+    client = connect(shared_server.url, timeout=5.0)
+    await client.flushall()
+    yield client
+    await client.aclose()

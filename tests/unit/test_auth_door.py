@@ -1,0 +1,97 @@
+"""Several providers, one question: who is calling?"""
+
+import pytest
+
+from gateway.auth.door import everyone, identify_by
+from gateway.auth.providers import BadCredential
+from gateway.errors import GatewayError, Refused
+from gateway.exchange import ANONYMOUS, Call, Caller, Hop
+from tests.fakes import Clock
+from tests.tokens import call_with
+
+
+class Vouching:
+    """A provider that always gives the same answer."""
+
+    challenge = b'Bearer realm="gateway"'
+
+    def __init__(self, name: str, answer: Caller | GatewayError | None, challenge: bytes = challenge) -> None:
+        self.name = name
+        self.challenge = challenge
+        self._answer = answer
+        self.asked = 0
+
+    async def identify(self, call: Call) -> Caller | None:
+        self.asked += 1
+        if isinstance(self._answer, GatewayError):
+            raise self._answer
+        return self._answer
+
+
+ALICE = Caller(consumer="alice", provider="b")
+
+
+def bad(outcome: str = "invalid") -> BadCredential:
+    return BadCredential("It is bad.", b"Bearer", outcome)
+
+
+async def test_the_first_provider_that_vouches_decides() -> None:
+    clock, call, last = Clock(), call_with(), Vouching("c", None)
+    identify = identify_by([Vouching("a", None), Vouching("b", ALICE), last], clock=clock)
+    assert await identify(call) is ALICE
+    assert call.hops == [Hop("auth", "b", "ok", clock.now, 0.0, False)]
+    assert last.asked == 0
+
+
+async def test_a_token_bad_for_one_issuer_may_be_good_for_the_next() -> None:
+    call = call_with()
+    assert await identify_by([Vouching("a", bad()), Vouching("b", ALICE)])(call) is ALICE
+    assert [hop.outcome for hop in call.hops] == ["ok"]
+
+
+@pytest.mark.parametrize("optional", [False, True])
+@pytest.mark.parametrize("outcome", ["invalid", "expired"])
+async def test_a_bad_credential_is_refused_even_where_none_is_needed(optional: bool, outcome: str) -> None:
+    call, error = call_with(), bad(outcome)
+    with pytest.raises(BadCredential) as caught:
+        await identify_by([Vouching("a", error), Vouching("b", None)], optional=optional)(call)
+    assert caught.value is error
+    assert [(hop.name, hop.outcome, hop.waited) for hop in call.hops] == [("a", outcome, False)]
+
+
+async def test_the_first_refusal_is_the_one_that_is_told() -> None:
+    first = bad()
+    with pytest.raises(BadCredential) as caught:
+        await identify_by([Vouching("a", first), Vouching("b", bad("expired"))])(call_with())
+    assert caught.value is first
+
+
+async def test_no_credential_is_refused_without_an_error_code() -> None:
+    call = call_with()
+    with pytest.raises(Refused) as caught:
+        await identify_by([Vouching("a", None), Vouching("b", None), Vouching("c", None, b"ApiKey")])(call)
+    assert (caught.value.status, caught.value.code) == (401, "unauthenticated")
+    assert caught.value.headers == [
+        (b"www-authenticate", b'Bearer realm="gateway"'),
+        (b"www-authenticate", b"ApiKey"),
+    ]
+    assert [(hop.name, hop.outcome) for hop in call.hops] == [("", "missing")]
+
+
+async def test_no_credential_is_anonymous_where_it_is_optional() -> None:
+    call = call_with()
+    assert await identify_by([Vouching("a", None)], optional=True)(call) is ANONYMOUS
+    assert [hop.outcome for hop in call.hops] == ["missing"]
+
+
+async def test_a_provider_that_cannot_check_ends_the_question() -> None:
+    down = GatewayError("identity_unavailable", 503)
+    with pytest.raises(GatewayError) as caught:
+        await identify_by([Vouching("a", down), Vouching("b", ALICE)])(call_with())
+    assert caught.value is down
+
+
+async def test_an_open_route_asks_nobody() -> None:
+    call = call_with((b"authorization", b"Bearer nonsense"))
+    assert await everyone(call) is ANONYMOUS
+    assert call.hops == []

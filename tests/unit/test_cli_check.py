@@ -1,0 +1,88 @@
+import json
+
+import pytest
+import yaml
+
+from gateway.cli.demo import SHIPPED
+from gateway.cli.main import main
+
+SMALL = """\
+upstreams:
+  api:
+    targets: [http://127.0.0.1:9001]
+routes:
+  - name: all
+    match: {path: /**}
+    upstream: api
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(SMALL.replace("upstream: api", "upstream: apii").replace("name: all", "nmae: all"))
+    return str(path)
+
+
+def test_a_right_configuration_is_fine(small, capsys):
+    assert main(["check", "-c", small]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{small}: fine")
+    assert "routes: 1" in out
+    assert err == ""
+
+
+def test_every_complaint_is_one_line_with_its_place_and_status_2(broken, capsys):
+    assert main(["check", "-c", broken]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) >= 2
+    assert all(line.startswith(f"{broken}:") for line in lines)
+    assert any(line.startswith(f"{broken}:5:5: ") and "nmae" in line for line in lines)
+    assert any(":7:" in line and "did you mean 'api'?" in line for line in lines)
+
+
+def test_complaints_as_json(broken, capsys):
+    assert main(["check", "--json", "-c", broken]) == 2
+    out, err = capsys.readouterr()
+    assert err == ""
+    report = json.loads(out)
+    assert report["ok"] is False
+    assert {"file", "line", "column", "key", "message"} == set(report["errors"][0])
+
+
+def test_a_summary_as_json(small, capsys):
+    assert main(["check", "--json", "-c", small]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["ok"], report["routes"], report["errors"]) == (True, 1, [])
+    assert "config" not in report
+
+
+def test_the_whole_configuration_with_its_defaults(small, capsys):
+    assert main(["check", "--print", "-c", small]) == 0
+    whole = yaml.safe_load(capsys.readouterr().out)
+    assert whole["routes"][0]["match"]["path"] == "/**"
+    assert whole["upstreams"]["api"]["timeouts"]["try"] == 3.0
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_no_secret_is_printed(form, capsys, monkeypatch):
+    monkeypatch.setenv("JWT_SECRET", "a-real-secret-of-more-than-32-bytes-0123")
+    monkeypatch.setenv("STORE_URL", "redis://user:hunter2@127.0.0.1:6379/0")
+    assert main(["check", "--print", *form, "-c", str(SHIPPED)]) == 0
+    out = capsys.readouterr().out
+    assert "a-real-secret" not in out
+    assert "hunter2" not in out
+
+
+def test_a_file_that_is_not_there(tmp_path, capsys):
+    assert main(["check", "-c", str(tmp_path / "none.yaml")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/none.yaml:1:1: cannot read the file: No such file or directory\n"

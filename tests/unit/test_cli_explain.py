@@ -1,0 +1,163 @@
+import json
+
+import pytest
+
+from gateway.cli.demo import SHIPPED
+from gateway.cli.main import main
+
+CONFIG = """\
+auth:
+  providers:
+    idp: {type: jwt, secret: 0123456789abcdef0123456789abcdef, algorithms: [HS256]}
+upstreams:
+  api:
+    targets: [http://127.0.0.1:9001, http://127.0.0.1:9002]
+    retry: {attempts: 4, methods: [GET]}
+    breaker: off
+routes:
+  - name: item
+    match: {path: "/items/{id}", methods: [GET]}
+    upstream: api
+  - name: beta
+    match: {path: /items/**, headers: {X-Beta: "1"}, host: api.example.com}
+    upstream: api
+  - name: secret
+    match: {path: /secret}
+    auth: {providers: [idp], scopes: [a]}
+    rate_limit: [{by: ip, limit: 10/second}]
+    fallback: [{on: [open], status: 503, text: later}]
+    upstream: api
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "routes.yaml"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+@pytest.fixture
+def explain(config, capsys):
+    def explain(*argv):
+        assert main(["explain", "-c", config, "--json", *argv]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return explain
+
+
+@pytest.fixture
+def token(config, capsys):
+    def token(scope):
+        assert main(["token", "-c", config, "--sub", "u1", "--scope", scope]) == 0
+        return capsys.readouterr().out.strip()
+
+    return token
+
+
+def test_the_route_its_parameters_and_its_targets(explain):
+    said = explain("GET", "http://any.example/items/7?x=1")
+    assert (said["route"], said["params"], said["path"]) == ("item", {"id": "7"}, "/items/7")
+    assert said["targets"] == ["http://127.0.0.1:9001", "http://127.0.0.1:9002"]
+    assert (said["permitted"], said["caller"]["consumer"]) == (True, "")
+
+
+def test_what_is_explained_is_the_path_that_would_be_forwarded(explain):
+    said = explain("GET", "http://any.example/x/../items//%37")
+    assert (said["route"], said["path"]) == ("item", "/items/7")
+
+
+def test_why_no_other_route_takes_it(explain):
+    reasons = {other["route"]: other["reason"] for other in explain("GET", "http://any.example/items/7")["others"]}
+    assert set(reasons) == {"beta", "secret"}
+    assert "header x-beta is missing" in reasons["beta"]
+    assert "host 'any.example' is not api.example.com" in reasons["beta"]
+    assert "path differs" in reasons["secret"]
+
+
+def test_headers_and_host_count(explain):
+    assert explain("POST", "http://api.example.com/items/7", "-H", "x-beta: 1")["route"] == "beta"
+    assert explain("POST", "/items/7", "-H", "X-Beta:1", "-H", "Host: api.example.com:8080")["route"] == "beta"
+
+
+def test_the_stages_stand_in_the_order_in_which_they_are_met(explain):
+    stages = {stage["stage"]: stage["settings"] for stage in explain("GET", "/secret")["stages"]}
+    assert list(stages) == ["identify", "permit", "limit", "fallback", "deadline", "retry", "balance", "try"]
+    assert stages["permit"] == "scopes a"
+    assert stages["limit"] == "(ip 10/1s)"
+    assert stages["retry"].startswith("4 tries")
+
+
+def test_a_stage_that_is_off_is_not_there(explain):
+    assert [stage["stage"] for stage in explain("GET", "/items/7")["stages"]] == [
+        "identify",
+        "deadline",
+        "retry",
+        "balance",
+        "try",
+    ]
+
+
+def test_a_good_token_shows_whose_it_is_and_that_it_suffices(explain, token):
+    said = explain("GET", "/secret", "--token", token("a b"))
+    assert said["caller"] == {"consumer": "u1", "provider": "idp", "scopes": ["a", "b"], "roles": []}
+    assert (said["permitted"], said["refusal"]) == (True, None)
+
+
+def test_a_token_without_the_scope_shows_the_403(explain, token):
+    said = explain("GET", "/secret", "--token", token("b"))
+    assert (said["caller"]["consumer"], said["permitted"]) == ("u1", False)
+    assert (said["refusal"]["status"], said["refusal"]["detail"]) == (403, "Missing scope: a")
+
+
+def test_a_bad_token_shows_the_401(explain, token):
+    said = explain("GET", "/secret", "--token", token("a")[:-4] + "AAAA")
+    assert (said["caller"], said["permitted"], said["refusal"]["status"]) == (None, False, 401)
+
+
+def test_without_a_token_nothing_is_said_about_permission(explain):
+    said = explain("GET", "/secret")
+    assert (said["caller"], said["permitted"], said["refusal"]) == (None, None, None)
+
+
+def test_what_no_route_takes_shows_the_refusal_and_every_reason(explain):
+    said = explain("POST", "http://any.example/items/7")
+    assert (said["route"], said["refusal"]["status"], said["refusal"]["code"]) == (None, 405, "method_not_allowed")
+    assert {other["route"] for other in said["others"]} == {"item", "beta", "secret"}
+    assert explain("GET", "/nothing")["refusal"]["code"] == "no_route"
+
+
+def test_what_is_no_request_shows_the_400(explain):
+    assert explain("GET", "/a%2fb")["refusal"]["status"] == 400
+    assert explain("GET", "http://x/ä")["refusal"]["status"] == 400
+
+
+def test_people_get_the_same_in_words(config, capsys, token):
+    assert main(["explain", "-c", config, "GET", "http://x/secret", "--token", token("b")]) == 0
+    out = capsys.readouterr().out
+    for part in ("Route secret takes GET http://x/secret", "caller: u1, scopes b", "403 forbidden Missing scope: a"):
+        assert part in out
+    assert "item" in out.partition("Other routes")[2]
+
+
+def test_people_are_told_when_nothing_takes_it(capsys):
+    assert main(["explain", "-c", str(SHIPPED), "GET", "/nowhere"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("No route takes GET /nowhere")
+    assert "404 no_route" in out
+
+
+def test_thousands_of_other_routes_do_not_flood_the_terminal(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    many = "".join(f"  - {{name: r{n}, match: {{path: /{n}}}, upstream: api}}\n" for n in range(100))
+    path.write_text(CONFIG + many)
+    assert main(["explain", "-c", str(path), "POST", "/items/7"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") < 40
+    assert "and 78 more" in out
+    assert "method POST is not in GET, HEAD" in out
+
+
+def test_a_header_without_a_colon_is_wrong_usage(config, capsys):
+    assert main(["explain", "-c", config, "GET", "/", "-H", "nonsense"]) == 2
+    assert capsys.readouterr().err == "gateway explain: -H 'nonsense' is not 'Name: value'\n"

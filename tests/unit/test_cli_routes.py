@@ -1,0 +1,72 @@
+import json
+
+from gateway.cli.demo import SHIPPED
+from gateway.cli.main import main
+
+CONFIG = """\
+auth:
+  providers:
+    idp: {type: jwt, secret: 0123456789abcdef0123456789abcdef, algorithms: [HS256]}
+upstreams:
+  api:
+    targets: [http://127.0.0.1:9001, {url: "https://api.example.com", weight: 2}]
+routes:
+  - name: "odd[red]"
+    match: {path: "/a/{id}", host: api.example.com, methods: [GET], headers: {X-Beta: "1"}}
+    auth: {providers: [idp], optional: true, scopes: [a, b]}
+    rate_limit: [{by: ip, limit: 10/second, burst: 3}]
+    upstream: api
+"""
+
+
+def test_the_table_shows_what_is_configured(capsys):
+    assert main(["routes", "-c", str(SHIPPED)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "HOST", "METHODS", "PATH", "AUTH", "LIMITS", "UPSTREAM"]
+    orders = next(line for line in lines if line.startswith("orders"))
+    for part in ("GET POST", "/orders/**", "demo [GET orders:read; POST orders:write]", "standard(consumer 600/60s"):
+        assert part in orders
+    assert "orders → http://127.0.0.1:9001 http://127.0.0.1:9002" in orders
+
+
+def test_a_pipe_gets_plain_text_and_one_line_a_route(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = tmp_path / "routes.yaml"
+    path.write_text(CONFIG.replace("odd[red]", "odd"))
+    assert main(["routes", "-c", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("\n") == 2
+    assert "/a/{id} X-Beta: 1" in out
+    assert "idp or anonymous [a b]" in out
+    assert "(ip 10/1s burst 3)" in out
+
+
+def test_routes_as_json(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    path.write_text(CONFIG.replace("odd[red]", "odd"))
+    assert main(["routes", "--json", "-c", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "name": "odd",
+            "host": "api.example.com",
+            "methods": ["GET"],
+            "path": "/a/{id}",
+            "headers": {"X-Beta": "1"},
+            "query": {},
+            "auth": {"providers": ["idp"], "optional": True, "scopes": {"*": ["a", "b"]}},
+            "limits": ["(ip 10/1s burst 3)"],
+            "fallbacks": 0,
+            "upstream": "api",
+            "targets": ["http://127.0.0.1:9001", "https://api.example.com"],
+        }
+    ]
+
+
+def test_a_broken_configuration_prints_no_table(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    path.write_text(CONFIG)
+    assert main(["routes", "-c", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{path}:8:")

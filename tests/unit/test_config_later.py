@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.config.later import INSTEAD, KEYS, VALUES
+from gateway.config.translate import Spot
+from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provider, route, upstream
+
+LIMIT = "rate_limits:\n  a: {by: ip, limit: 1/second, SETTING}\n" + UPSTREAM + ROUTE
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        *((f"{key}: {{}}\n{UPSTREAM}{ROUTE}", key) for key in ("tracing", "security_headers")),
+        *((f"listen: {{{key}: {{}}}}\n{UPSTREAM}{ROUTE}", f"listen.{key}") for key in ("https", "redirect_to_https")),
+        *((f"auth: {{{key}: {{}}}}\n{UPSTREAM}{ROUTE}", f"auth.{key}") for key in ("consumers", "roles", "revocation")),
+        *((f"workers: {value}\n{UPSTREAM}{ROUTE}", "workers") for value in ("2", "auto", "'${N}'")),
+        *(
+            (f"store: {{url: '{url}'}}\n{UPSTREAM}{ROUTE}", "store.url")
+            for url in ("embedded", "redis+sentinel://a,b/n", "redis+cluster://a,b")
+        ),
+        (provider("algorithms: [RS256], jwks: https://idp/jwks"), "auth.providers.p.jwks"),
+        (provider("algorithms: [RS256], discovery: true"), "auth.providers.p.discovery"),
+        (LIMIT.replace("SETTING", "tiers: {gold: 5/second}"), "rate_limits.a.tiers"),
+        (LIMIT.replace("SETTING", "mode: observe"), "rate_limits.a.mode"),
+        (LIMIT.replace("ip,", "'header:X-Key',").replace("SETTING", "burst: 1"), "rate_limits.a.by"),
+        *(
+            (upstream(f"{key}: {{a: 1}}"), f"upstreams.u.{key}")
+            for key in ("discover", "hedge", "health", "eject", "concurrency", "quota")
+        ),
+        (upstream("breaker: {slow_calls: {over: 2s, rate: 80%}}"), "upstreams.u.breaker.slow_calls"),
+        (upstream("breaker: {open_for_max: 5m}"), "upstreams.u.breaker.open_for_max"),
+        *(
+            (upstream(f"balance: {value}"), "upstreams.u.balance")
+            for value in ("least_requests", "random", "peak_ewma", "{hash: ip}")
+        ),
+        *(
+            (route(f"{key}: {{a: 1}}"), f"routes[0].{key}")
+            for key in (
+                "versions", "split", "redirect", "respond", "cache", "transform", "cors", "compress", "idempotency",
+                "validate", "allow_ip", "deny_ip", "mirror", "fault",
+            )
+        ),
+        (
+            route("auth: {providers: [p], roles: [editor]}") + "auth: {providers: {p: {type: basic}}}",
+            "routes[0].auth.roles",
+        ),
+        (route("fallback: [{stale: true}]"), "routes[0].fallback[0].stale"),
+        (route("fallback: [{upstream: u}]"), "routes[0].fallback[0].upstream"),
+        (route("fallback: [{file: a.json}]"), "routes[0].fallback[0].file"),
+        (route("rate_limit: {by: ip, limit: 1/second, tiers: {}}"), "routes[0].rate_limit.tiers"),
+        *((f"logging: {{access: {value}}}\n{UPSTREAM}{ROUTE}", "logging.access") for value in ("ecs", "combined")),
+        (f"logging: {{redact: [cookie]}}\n{UPSTREAM}{ROUTE}", "logging.redact"),
+    ],
+)  # fmt: skip
+def test_what_the_contract_names_but_does_not_work_yet_says_so(tmp_path: Path, text: str, key: str) -> None:
+    said = complaints(tmp_path, text, {"N": "3"})
+    assert [line.partition(" ")[2] for line in said if "auth.providers.p.type" not in line] == [
+        f"{key}: not supported yet"
+    ]
+
+
+def test_what_stands_in_place_of_a_required_key_is_the_only_complaint(tmp_path: Path) -> None:
+    redirect = "routes: [{name: r, match: {path: /}, redirect: {to: https://a}}]"
+    assert complaint(tmp_path, redirect) == "1:38: routes[0].redirect: not supported yet"
+    discovered = "upstreams: {u: {discover: {dns: a}}}\n" + ROUTE
+    assert complaint(tmp_path, discovered) == "1:17: upstreams.u.discover: not supported yet"
+
+
+@pytest.mark.parametrize("value", ["0", "-2", "1.5", "automatic"])
+def test_impossible_values_are_impossible_and_not_later(tmp_path: Path, value: str) -> None:
+    assert "must be" in complaint(tmp_path, f"workers: {value}\nroutes: []")
+
+
+def test_the_table_speaks_of_places_that_exist_and_of_keys_that_do_not_work() -> None:
+    for pattern, keys in KEYS.items():
+        spot = Spot(tuple(pattern.split(".")) if pattern else ())
+        assert spot.pattern == pattern
+        assert spot.fields, pattern
+        assert not keys & spot.fields.keys()
+    for pattern in (*VALUES, *INSTEAD):
+        section, _, key = pattern.rpartition(".")
+        assert key in Spot(tuple(section.split(".")) if section else ()).fields
+
+
+def test_a_secret_of_the_wrong_place_is_just_unknown(tmp_path: Path) -> None:
+    assert "unknown key" in complaint(tmp_path, provider(f"secret: {SECRET}, algorithms: [HS256], password: x"))

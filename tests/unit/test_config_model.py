@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.config.model import Address, Breaker, Config, Retry, Timeouts
+from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, loaded, provider, route, upstream
+
+
+def test_what_is_absent_has_the_contracts_defaults(tmp_path: Path) -> None:
+    config = loaded(tmp_path, UPSTREAM + ROUTE)
+    assert config.listen.http == (Address("127.0.0.1", 8080),)
+    assert config.listen.admin == Address("127.0.0.1", 9901)
+    assert (config.workers, config.trusted_proxies) == (1, ())
+    store, wire = config.store, config.wire
+    assert (store.url, store.on_failure, store.timeout, store.prefix) == ("memory", "local", 0.05, "gw:")
+    assert (wire.header_limit, wire.target_limit, wire.body_limit) == (32 * 1024, 8 * 1024, 10 * 1024**2)
+    assert wire.connections == 10_000
+    assert (wire.header_timeout, wire.body_timeout, wire.idle_timeout, wire.drain_timeout) == (10, 30, 75, 30)
+    assert (config.logging.access, config.logging.level) == ("json", "info")
+    service = config.upstreams["u"]
+    assert service.timeouts == Timeouts.model_validate({"connect": "1s", "try": "3s", "total": "10s", "idle": "60s"})
+    retry = service.retry
+    assert (retry.attempts, retry.backoff.base, retry.backoff.max, retry.budget) == (3, 0.05, 2.0, 0.2)
+    assert retry.on == ("connect_failure", "reset", "timeout", 502, 503, 504)
+    assert retry.methods == ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+    assert retry.replay_limit == 64 * 1024
+    breaker = service.breaker
+    assert breaker is not None
+    assert (breaker.consecutive_failures, breaker.failure_rate, breaker.window) == (5, 0.5, 10.0)
+    assert (breaker.minimum_requests, breaker.open_for, breaker.trials, breaker.per) == (20, 10.0, 3, "target")
+    assert (service.balance, service.host, service.tls) == ("round_robin", "upstream", None)
+    (only,) = config.routes
+    assert (only.auth, only.rate_limit, only.fallback, only.body_limit) == (None, (), (), 10 * 1024**2)
+    assert (only.match.methods, only.match.host, only.match.headers, only.match.query) == (None, None, {}, {})
+
+
+def test_everything_is_frozen(tmp_path: Path) -> None:
+    config = loaded(tmp_path, UPSTREAM + ROUTE)
+    with pytest.raises(ValidationError):
+        config.wire.connections = 5  # type: ignore[misc]
+
+
+def test_routes_are_required_but_may_be_none(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "workers: 1\n") == "1:1: routes: is required"
+    assert loaded(tmp_path, "routes: []").routes == ()
+
+
+@pytest.mark.parametrize("text", ["5", "[1]", "text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert complaint(tmp_path, text).startswith("1:1: must be a mapping, not ")
+
+
+def test_sections_of_a_wrong_type_are_refused_where_they_begin(tmp_path: Path) -> None:
+    text = "wire: 5\nauth: []\nupstreams: [a]\nroutes: {a: b}\nlisten: ok\n"
+    assert complaints(tmp_path, text) == [
+        "1:7: wire: must be a mapping, not 5",
+        "2:7: auth: must be a mapping, not a list",
+        "3:12: upstreams: must be a mapping, not a list",
+        "4:9: routes: must be a list, not a mapping",
+        "5:9: listen: must be a mapping, not 'ok'",
+    ]
+
+
+def test_an_unknown_key_gets_the_nearest_of_its_own_section(tmp_path: Path) -> None:
+    text = "wire:\n  body_limt: 1MiB\nlogging: {lvl: info}\n" + upstream("timeouts: {tri: 1s}")
+    assert complaints(tmp_path, text) == [
+        "2:3: wire.body_limt: unknown key (did you mean 'body_limit'?)",
+        "3:11: logging.lvl: unknown key (did you mean 'level'?)",
+        "7:16: upstreams.u.timeouts.tri: unknown key (did you mean 'try'?)",
+    ]
+
+
+def test_python_names_with_an_underscore_are_not_keys(tmp_path: Path) -> None:
+    assert "unknown key (did you mean 'try'?)" in complaint(tmp_path, upstream("timeouts: {try_: 1s}"))
+
+
+def test_names_are_checked(tmp_path: Path) -> None:
+    text = UPSTREAM + "  'a b': {targets: [http://a]}\n" + ROUTE
+    assert complaint(tmp_path, text).startswith("3:3: upstreams.'a b': 'a b' is not a name")
+
+
+def test_an_upstream_named_like_a_key_does_not_confuse_anybody(tmp_path: Path) -> None:
+    text = "upstreams:\n  retry: {targets: [http://a], retry: {attempt: 1}, health: {}}\n  json: {}\n" + ROUTE
+    assert complaints(tmp_path, text)[:3] == [
+        "2:40: upstreams.retry.retry.attempt: unknown key (did you mean 'attempts'?)",
+        "2:53: upstreams.retry.health: not supported yet",
+        "3:9: upstreams.json.targets: is required",
+    ]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "true", "x", "[1]"])
+def test_whole_numbers_are_whole_and_positive(tmp_path: Path, value: str) -> None:
+    assert "must be" in complaint(tmp_path, f"wire: {{connections: {value}}}\nroutes: []")
+
+
+def test_numbers_and_flags_may_come_from_the_environment(tmp_path: Path) -> None:
+    text = "wire: {connections: '${N}'}\n" + route("auth: {providers: [p], optional: '${YES}'}")
+    text += f"auth: {{providers: {{p: {{type: jwt, secret: {SECRET}, algorithms: ['${{ALG}}']}}}}}}\n"
+    config = loaded(tmp_path, text, {"N": "7", "YES": "true", "ALG": "HS256"})
+    assert config.wire.connections == 7
+    auth = config.routes[0].auth
+    assert auth is not None
+    assert auth.optional is True
+
+
+def test_yes_is_not_true(tmp_path: Path) -> None:
+    text = provider(f"secret: {SECRET}, algorithms: [HS256]").replace(
+        "{name: r,", "{name: r, auth: {providers: [p], optional: yes},"
+    )
+    assert complaint(tmp_path, text).endswith("optional: must be true or false, not 'yes'")
+
+
+def test_a_route_without_a_body_limit_has_that_of_the_wire(tmp_path: Path) -> None:
+    text = "wire: {body_limit: 1KiB}\n" + route("body_limit: none") + "  - {name: s, match: {path: /s}, upstream: u}\n"
+    assert [route.body_limit for route in loaded(tmp_path, text).routes] == [None, 1024]
+
+
+def test_retry_and_breaker_can_be_off_and_still_be_configured(tmp_path: Path) -> None:
+    for off in ("off", "'off'", "false"):
+        service = loaded(tmp_path, upstream(f"retry: {off}\n    breaker: {off}")).upstreams["u"]
+        assert (service.retry.attempts, service.breaker) == (1, None)
+    service = loaded(tmp_path, upstream("retry: {attempts: 5}\n    breaker: {trials: 1}")).upstreams["u"]
+    assert service.retry == Retry(attempts=5)
+    assert service.breaker == Breaker(trials=1)
+    assert "must be a mapping" in complaint(tmp_path, upstream("retry: on"))
+
+
+def test_neither_text_nor_dump_of_a_configuration_shows_its_secrets(tmp_path: Path) -> None:
+    text = 'store: {url: "redis://user:hunter2hunter2@localhost/0"}\n' + provider(
+        "secret: '${JWT}', algorithms: [HS256]"
+    )
+    config = loaded(tmp_path, text, {"JWT": "hunter2" * 5})
+    shown = repr(config) + str(config) + repr(config.model_dump(mode="json")) + config.model_dump_json()
+    assert "hunter2" not in shown
+    assert config.store.url == "redis://user:hunter2hunter2@localhost/0"
+    secret = config.auth.providers["p"].secret
+    assert secret is not None
+    assert secret.get_secret_value() == "hunter2" * 5
+
+
+def test_a_configuration_can_be_built_without_a_file() -> None:
+    config = Config.model_validate(
+        {
+            "upstreams": {"u": {"targets": ["http://a"]}},
+            "routes": [{"name": "r", "match": {"path": "/"}, "upstream": "u"}],
+        }
+    )
+    assert config.routes[0].upstream == "u"
