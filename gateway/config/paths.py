@@ -37,9 +37,12 @@ def path_pattern(value: object) -> str:
     return str(written)
 
 
-def shape(path: str) -> str:
-    """The same for any two paths that match the same requests: parameters without names, escapes decoded."""
-    return "/".join("*" if is_parameter(segment) else unquote(segment) for segment in path.rstrip("/").split("/"))
+def shape(path: str) -> tuple[str, ...]:
+    """The same for any two paths that match the same requests; a literal has no slash, so none equals a mark."""
+    return tuple(
+        "/one" if segment == "*" or is_parameter(segment) else "/rest" if segment == "**" else unquote(segment)
+        for segment in path[1:].removesuffix("/").split("/")
+    )
 
 
 def _fault(segment: str) -> str:

@@ -52,6 +52,7 @@ class RequestReader:
 
     __slots__ = (
         "_bad",
+        "_begun",
         "_chunked",
         "_head",
         "_headers",
@@ -75,7 +76,8 @@ class RequestReader:
         self._peer = peer
         self._limits = limits
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._head = b""  # raw bytes of the head in progress
+        self._begun = False  # a message has begun
+        self._head = b""  # raw bytes of its head; messages that ended in the same slice may stand before it
         self._url = b""
         self._headers: Headers = []
         self._parts: list[bytes] = []  # body bytes of a request that has not been handed over yet
@@ -135,6 +137,9 @@ class RequestReader:
 
     # -- what llhttp calls ---------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        self._begun = True
+
     def on_url(self, url: bytes) -> None:
         self._url += url
 
@@ -165,7 +170,7 @@ class RequestReader:
         self._headers = []  # trailers are dropped: nothing here could merge them safely (RFC 9110 6.5.1)
         if request is None or self._bad is not None:
             return
-        self._head = b""
+        self._begun = False
         self._chunked = False
         self.since = 0.0
         if not request.fields.keep_alive:
@@ -225,8 +230,10 @@ class RequestReader:
             self.fail(self._bad)
         elif self.request is not None:
             self._in_body(self.request)
-        elif self._head:
+        elif self._begun:
             self._in_head()
+        else:
+            self._head = b""
 
     def _judge(self) -> Request:
         """The head is complete. Raises Refused."""
@@ -265,7 +272,7 @@ class RequestReader:
         """The head is not complete yet: is it within its limits?"""
         if len(self._url) > self._limits.target_limit:
             self.fail(self._target_too_long())
-        elif len(self._head) > self._limits.header_limit + self._limits.target_limit:
+        elif len(self._head) > self._limits.header_limit + self._limits.target_limit + SLICE:
             self.fail(self._head_too_long())
         elif not self.since:
             self.since = time.monotonic()
@@ -299,6 +306,7 @@ class RequestReader:
 
     def _restart(self, data: bytes) -> None:
         self._parser = httptools.HttpRequestParser(self)
+        self._begun = False
         self._head = b""
         if data:
             self.feed(data)

@@ -1,20 +1,19 @@
 """A route's path and host as written in the configuration, parsed; complaints are ValueErrors.
 
 `/orders/{id}/items` matches one segment by its place, `*` does so without a name, and a final `**` takes
-zero or more segments. Case and trailing slashes: see `fold` and docs/routing.md.
+zero or more segments. Literals are text, not percent-encoded: requests are compared decoded. Case and
+trailing slashes: see `fold` and docs/routing.md.
 """
 
 import re
 from typing import NamedTuple
-from urllib.parse import unquote
 
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NEVER_IN_A_SEGMENT = re.compile(r"[\x00-\x1f\x7f/\\]")
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\]")
 
 Step = str | None
-"""One segment: the literal text, decoded, or None for any one segment."""
+"""One segment: the literal text, or None for any one segment."""
 
 
 class Pattern(NamedTuple):
@@ -26,7 +25,6 @@ class Pattern(NamedTuple):
 
 
 def parse_path(path: str) -> Pattern:
-    """Literals may be written plainly or percent-encoded: `/a b` and `/a%20b` are the same pattern."""
     if not path.startswith("/"):
         raise ValueError("a path starts with /")
     pieces = path[1:].split("/")
@@ -54,17 +52,13 @@ def _literal(piece: str) -> str:
         raise ValueError(f"{piece!r}: {{name}} and * stand for a whole segment; a name is letters, digits and _")
     if "?" in piece or "#" in piece:
         raise ValueError(f"{piece!r}: a path has no query and no fragment; use the route's query conditions")
-    if _BAD_ESCAPE.search(piece):
-        raise ValueError(f"{piece!r}: % must be followed by two hexadecimal digits")
-    try:
-        text = unquote(piece, errors="strict")
-    except UnicodeDecodeError:
-        raise ValueError(f"{piece!r}: the escapes are not UTF-8") from None
-    if text in ("", ".", "..") or _NEVER_IN_A_SEGMENT.search(text):
-        raise ValueError(f"{piece!r}: no request has such a segment once it is normalised")
-    if ";" in text:
+    if "%" in piece:
+        raise ValueError(f"{piece!r}: write the characters themselves, not percent-encoded")
+    if ";" in piece:
         raise ValueError(f"{piece!r}: parameters after ; are not matched, so this could never match")
-    return text
+    if piece in ("", ".", "..") or _NEVER_IN_A_SEGMENT.search(piece):
+        raise ValueError(f"{piece!r}: no request has such a segment once it is normalised")
+    return piece
 
 
 def parse_host(host: str) -> bytes:

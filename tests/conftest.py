@@ -1,0 +1,17 @@
+"""For every test: asynchronous ones run on uvloop, and those of the wire on asyncio's own loop as well."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+Factories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
+    """The two loops differ in what their transports do, and the second runs where uvloop has no wheels."""
+    loops: Factories = {"uvloop": uvloop.new_event_loop}
+    if "wire" in item.path.parts:
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops
