@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.exchange import Call, Headers, Peer, Reply, Request, Stream
+from gateway.exchange import Call, Fields, Headers, Peer, Reply, Request, Stream
 from gateway.pipe import Send
 from gateway.resilience.breaker import ALWAYS, Circuit
 
@@ -90,7 +90,7 @@ async def read_all(body: bytes | Stream) -> bytes:
 def make_call(method: str = "GET", headers: Headers | None = None, body: bytes | Stream = b"") -> Call:
     """A call as the handler would have opened it."""
     peer = Peer("192.0.2.7", 50000)
-    return Call(Request(method, b"/", headers or [], peer, host=b"example.com", body=body), "test-request")
+    return Call(Request(method, b"/", Fields(headers or [], host=b"example.com"), peer, body=body), "test-request")
 
 
 class FakeTarget:

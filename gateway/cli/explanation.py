@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from gateway.assemble import provider, rule
 from gateway.auth.door import Identify, everyone, identify_by
-from gateway.auth.keys import load_public_key
 from gateway.auth.permissions import permit_by
-from gateway.auth.tokens import JwtProvider
 from gateway.cli.routes import limit_text
 from gateway.config import Config
 from gateway.config.model import ANY_METHOD, Breaker, Route
@@ -15,7 +14,7 @@ from gateway.errors import TITLES, Refused
 from gateway.exchange import Call, Fields, Headers, Peer, Request, header
 from gateway.routing.explain import why
 from gateway.routing.path import normalise
-from gateway.routing.router import Router, Rule
+from gateway.routing.router import Router
 
 
 class Stage(TypedDict):
@@ -71,7 +70,7 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
         "refusal": None,
         "others": [],
     }
-    router = Router([_rule(route) for route in config.routes])
+    router = Router([rule(route, route) for route in config.routes])
     try:
         normal = normalise(target, host)
         said["path"] = normal.path.decode()
@@ -95,7 +94,7 @@ async def _ask_the_door(config: Config, route: Route, call: Call, said: Explanat
     auth = route.auth
     identify: Identify = everyone
     if auth is not None:
-        identify = identify_by([_provider(config, name) for name in auth.providers], optional=auth.optional)
+        identify = identify_by([provider(config, name) for name in auth.providers], optional=auth.optional)
     try:
         caller = await identify(call)
         said["caller"] = {
@@ -105,7 +104,7 @@ async def _ask_the_door(config: Config, route: Route, call: Call, said: Explanat
             "roles": sorted(caller.roles),
         }
         said["permitted"] = False
-        permit_by(_needed(route, call.request.method))(call.request.method, caller)
+        permit_by(auth.scopes if auth is not None else ())(call.request.method, caller)
         said["permitted"] = True
     except Refused as error:
         said["permitted"] = False
@@ -156,35 +155,6 @@ def _needed(route: Route, method: str) -> tuple[str, ...]:
     if method == "HEAD" and "HEAD" not in scopes:
         method = "GET"
     return scopes.get(method, scopes.get(ANY_METHOD, ()))
-
-
-def _rule(route: Route) -> Rule[Route]:
-    match = route.match
-    methods = None if match.methods is None else frozenset(match.methods)
-    return Rule(
-        path=match.path,
-        methods=methods | {"HEAD"} if methods and "GET" in methods else methods,
-        host=match.host,
-        headers=tuple((name.lower().encode(), value.encode()) for name, value in match.headers.items()),
-        query=tuple(match.query.items()),
-        target=route,
-        name=route.name,
-    )
-
-
-def _provider(config: Config, name: str) -> JwtProvider:
-    settings = config.auth.providers[name]
-    return JwtProvider(
-        name,
-        key=settings.secret.get_secret_value().encode()
-        if settings.secret is not None
-        else load_public_key(settings.key.read_bytes() if settings.key is not None else b""),
-        algorithms=settings.algorithms,
-        issuer=settings.issuer,
-        audience=settings.audience,
-        leeway=settings.leeway,
-        claims=settings.claims.model_dump(),
-    )
 
 
 def _split(url: str, headers: Headers) -> tuple[bytes, bytes]:

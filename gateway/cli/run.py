@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
@@ -15,9 +15,7 @@ from gateway.cli.output import Failure
 
 if TYPE_CHECKING:
     from gateway.config import Config
-
-Ready = Callable[[Sequence[str], str | None], None]
-"""Told once, when all sockets listen: the addresses for clients, and the one for operators if there is one."""
+    from gateway.process.server import Ready
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

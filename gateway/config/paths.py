@@ -1,17 +1,15 @@
 """A route's path as it is written: literal segments, `{param}`, `*` for one segment, `**` at the end for the rest.
 
-Literals may be written plainly or percent-encoded, as routing reads them (`routing/pattern.py`; a property
-test keeps the two together). A pattern that no request can match once it is normalised (`..`, `//`,
+Literals are the characters themselves, never percent-encoded, as routing reads them (`routing/pattern.py`; a
+property test keeps the two together). A pattern that no request can match once it is normalised (`..`, `//`,
 `;parameters`) is refused instead of kept as a dead route.
 """
 
 import re
-from urllib.parse import unquote
 
 from gateway.config.complaints import cut, show
 from gateway.config.syntax import text
 
-BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 NEVER = re.compile(r"[\x00-\x1f\x7f/\\]")
 """What a segment never holds: normalisation refuses it, escaped or not."""
 
@@ -40,7 +38,7 @@ def path_pattern(value: object) -> str:
 def shape(path: str) -> tuple[str, ...]:
     """The same for any two paths that match the same requests; a literal has no slash, so none equals a mark."""
     return tuple(
-        "/one" if segment == "*" or is_parameter(segment) else "/rest" if segment == "**" else unquote(segment)
+        "/one" if segment == "*" or is_parameter(segment) else "/rest" if segment == "**" else segment
         for segment in path[1:].removesuffix("/").split("/")
     )
 
@@ -54,14 +52,10 @@ def _fault(segment: str) -> str:
         return "mixes: '*' and '**' are whole segments"
     if "?" in segment or "#" in segment:
         return "goes beyond the path: for the query there is match.query"
-    if BAD_ESCAPE.search(segment):
-        return "has a % without two hexadecimal digits behind it"
-    try:
-        decoded = unquote(segment, errors="strict") if "%" in segment else segment
-    except UnicodeDecodeError:
-        return "has escapes that are not UTF-8"
-    if ";" in decoded:
+    if "%" in segment:
+        return "is percent-encoded: write the characters themselves"
+    if ";" in segment:
         return "has a ';': what follows it is not matched"
-    if decoded in ("", ".", "..") or NEVER.search(decoded):
+    if segment in ("", ".", "..") or NEVER.search(segment):
         return "never reaches a route: paths are normalised before they are matched"
     return ""

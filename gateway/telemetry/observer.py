@@ -46,7 +46,7 @@ class Observer:
             counter, histogram = self._hops.get(hop_key) or self._new_hop(hop_key)
             if counter is not None:
                 counter.inc()
-            if histogram is not None:
+            if histogram is not None and hop_took:  # limits asked together share the first one's time
                 histogram.observe(hop_took)
             if waited:
                 own -= hop_took

@@ -9,7 +9,7 @@ from gateway.config.paths import path_pattern, shape
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/**", "/**/", "/a b", "/a%20b", "/*", "/orders", "/orders/", "/orders/**", "/orders/{id}",
+        "/", "/**", "/**/", "/a b", "/*", "/orders", "/orders/", "/orders/**", "/orders/{id}",
         "/a/*/{b_1}/**", "/caf\u00e9/a.b~c",
         "/a@b:c=d,e&f", "/...", "/.well-known/x",
     ],
@@ -40,11 +40,11 @@ def test_paths(path: str) -> None:
         ("/{id}/x/{id}", "same parameter"),
         ("/a?b=1", "match.query"),
         ("/a#b", "match.query"),
-        ("/a%2", "two hexadecimal digits"),
-        ("/a%ff", "not UTF-8"),
-        ("/a%2Fb", "never reaches a route"),
-        ("/%2e%2E", "never reaches a route"),
-        ("/a%3Bv", "';'"),
+        ("/a%2", "percent-encoded"),
+        ("/a%ff", "percent-encoded"),
+        ("/a%2Fb", "percent-encoded"),
+        ("/%2e%2E", "percent-encoded"),
+        ("/a%3Bv", "percent-encoded"),
         ("/a;v=1", "';'"),
         ("/a/../b", "never reaches a route"),
         ("/.", "never reaches a route"),
@@ -65,7 +65,6 @@ def test_a_path_from_the_environment_is_not_quoted() -> None:
 
 def test_paths_that_match_the_same_requests_have_the_same_shape() -> None:
     assert shape("/a/{x}/") == shape("/a/{y}") == shape("/a/*")
-    assert shape("/a%20b") == shape("/a b")
     assert shape("/a/{x}") != shape("/a/x")
     assert shape("/a/**") != shape("/a/*")
     assert shape("/*") != shape("/%2A")

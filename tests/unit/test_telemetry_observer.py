@@ -119,6 +119,13 @@ def test_the_stages_of_the_door_count_their_decisions(observer, value):
     assert value("gateway_fallbacks_total", route="orders", kind="static", reason="open") == 1
 
 
+def test_limits_that_were_asked_together_are_one_use_of_the_store(observer, value):
+    hops = (hop("limit", "standard", "allowed", 0.004), hop("limit", "per_ip", "allowed", 0.0))
+    observer.finished(a_call(*hops), 200, 0, 0, 1)
+    assert value("gateway_store_duration_seconds_count", store="redis") == 1
+    assert value("gateway_rate_limit_decisions_total", route="orders", policy="per_ip", decision="allowed") == 1
+
+
 def test_a_limit_counted_in_this_process_is_no_use_of_the_store(observer, value):
     observer.finished(a_call(hop("limit", "standard", "allowed", 0.1, waited=False)), 200, 0, 0, 1)
     assert value("gateway_store_duration_seconds_sum", store="redis") is None
