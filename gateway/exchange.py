@@ -190,7 +190,7 @@ class Hop(NamedTuple):
     """One stage's part in a call, for metrics, log and trace."""
 
     stage: str
-    """auth, limit, try, wait (between tries), fallback."""
+    """auth, limit, connect, try, wait (between tries), withheld (a retry), fallback, stream (of the reply)."""
     name: str
     """Which one: the provider, the policy, the target, the fallback's kind."""
     outcome: str

@@ -63,9 +63,8 @@ class Handler:
                 reply = Reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
             else:
                 route = self._find(call)
-                caller = await route.identify(call)
+                call.caller = caller = await route.identify(call)
                 route.permit(call.request.method, caller)
-                call.caller = caller
                 await route.take_quota(call, caller)
                 reply = await route.send(call)
         except GatewayError as error:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from gateway.errors import ClientGone, GatewayError, Refused
-from gateway.exchange import NEVER, Fields, Peer, Reply, Request, Tunnel
+from gateway.exchange import NEVER, Call, Fields, Hop, Peer, Reply, Request, Stream, Tunnel
 from gateway.http.reader import RequestReader
 from gateway.http.reply import CONTINUE, LAST_CHUNK, bodiless, chunk, reply_head
 
@@ -61,6 +61,7 @@ class ServerConnection(asyncio.Protocol):
         self._written = 0.0  # last time something was written, once the client has ended its side
         self._timer_at = 0.0
         self._tunnelled = False
+        self._sent = 0  # bytes of the current reply's body
 
     # -- what the transport calls --------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class ServerConnection(asyncio.Protocol):
         app = self._app
         call = app.open(request)
         status = 499
-        sent = 0
+        self._sent = 0
         try:
             reply = await app.handle(call)
             status = reply.status
@@ -196,30 +197,24 @@ class ServerConnection(asyncio.Protocol):
                     reply.tunnel.close()
                     status = 499
                 else:
-                    sent = await self._tunnel(reply, reply.tunnel, bytes(self._reader.held))
+                    await self._tunnel(call, reply, reply.tunnel, bytes(self._reader.held))
                 return
             if self._reader.held is not None:
                 self._reader.resume()
             connection = self._keep_or_close(request)
             body = reply.body
             if isinstance(body, bytes):
-                sent = self._write_whole(request.method, reply, body, connection)
+                self._write_whole(request.method, reply, body, connection)
             else:
-                try:
-                    sent = await self._write_stream(request, reply, connection)
-                except GatewayError as error:
-                    # Part of the reply is out: all that is left to say is that it broke off (RFC 9112 8).
-                    call.error = error
-                    self._transport.abort()
-                finally:
-                    body.close()
+                await self._write_stream(call, reply, body, connection)
         except asyncio.CancelledError:
             status = 499
+            call.error = ClientGone()
             raise
         finally:
             came = request.body
             received = len(came) if isinstance(came, bytes) else came.received
-            app.finished(call, status, sent, received, time.monotonic() - request.received)
+            app.finished(call, status, self._sent, received, time.monotonic() - request.received)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what was no request, and close."""
@@ -228,8 +223,8 @@ class ServerConnection(asyncio.Protocol):
         reply = self._app.refuse(call, error)
         assert isinstance(reply.body, bytes)
         self._closing = True
-        sent = self._write_whole("", reply, reply.body, b"connection: close\r\n")
-        self._app.finished(call, reply.status, sent, 0, time.monotonic() - started)
+        self._write_whole("", reply, reply.body, b"connection: close\r\n")
+        self._app.finished(call, reply.status, self._sent, 0, time.monotonic() - started)
 
     def _keep_or_close(self, request: Request) -> bytes:
         """Settle whether another request may follow, and what becomes of a body that nobody has read."""
@@ -246,51 +241,63 @@ class ServerConnection(asyncio.Protocol):
             return b"connection: close\r\n"
         return b"connection: keep-alive\r\n" if request.fields.version == "1.0" else b""
 
-    def _write_whole(self, method: str, reply: Reply, body: bytes, connection: bytes) -> int:
+    def _write_whole(self, method: str, reply: Reply, body: bytes, connection: bytes) -> None:
         if bodiless(method, reply.status):
+            self._sent = 0
             if body and reply.status != 204:
                 connection += b"content-length: %d\r\n" % len(body)
             self._transport.write(reply_head(reply, connection))
-            return 0
+            return
+        self._sent = len(body)
         self._transport.write(reply_head(reply, b"content-length: %d\r\n%b" % (len(body), connection)) + body)
-        return len(body)
 
-    async def _write_stream(self, request: Request, reply: Reply, connection: bytes) -> int:
-        body, sent, transport = reply.body, 0, self._transport
-        assert not isinstance(body, bytes)
+    async def _write_stream(self, call: Call, reply: Reply, body: Stream, connection: bytes) -> None:
+        """Write a body as it comes. When it breaks off, part of the reply is out: so does the connection."""
+        started = time.monotonic()
         chunked = False
         if body.length is not None:
             framing = b"content-length: %d\r\n%b" % (body.length, connection)
-        elif request.fields.version == "1.0":
+        elif call.request.fields.version == "1.0":
             self._closing = True
             framing = b"connection: close\r\n"
         else:
             chunked = True
             framing = b"transfer-encoding: chunked\r\n" + connection
-        transport.write(reply_head(reply, framing))
+        try:
+            self._transport.write(reply_head(reply, framing))
+            await self._pass_on(body, chunked)
+        except GatewayError as error:
+            call.error = error
+            self._transport.abort()  # no clean end: RFC 9112 section 8
+        finally:
+            body.close()
+            call.hops.append(Hop("stream", "", "", started, time.monotonic() - started))
+
+    async def _pass_on(self, body: Stream, chunked: bool) -> None:
+        transport = self._transport
         while data := await body.read():
             if transport.is_closing():
                 raise ClientGone
             transport.write(chunk(data) if chunked else data)
-            sent += len(data)
+            self._sent += len(data)
             self._written = time.monotonic()
             if self._writable is not None:
                 await self._writable
         if chunked:
             transport.write(LAST_CHUNK)
-        return sent
 
-    async def _tunnel(self, reply: Reply, tunnel: Tunnel, held: bytes) -> int:
-        """Hand the socket over; returns the bytes sent to the client once both ends are closed."""
+    async def _tunnel(self, call: Call, reply: Reply, tunnel: Tunnel, held: bytes) -> None:
+        """Hand the socket over until both ends are closed."""
+        started = time.monotonic()
         self._transport.write(reply_head(reply, b"connection: upgrade\r\n"))
         self._timer.cancel()
         self._tunnelled = True
         self._closing = True
         try:
-            _, sent = await tunnel.run(self._transport, held)
+            _, self._sent = await tunnel.run(self._transport, held)
         finally:
             self._server.left(self)
-        return sent
+            call.hops.append(Hop("stream", "", "", started, time.monotonic() - started))
 
     def _close(self) -> None:
         """Close; a client that may still be sending gets a moment to read its reply first."""
