@@ -273,11 +273,13 @@ class Tunnel(Protocol):
 class Reply:
     """What goes back to the client."""
 
-    __slots__ = ("body", "fallback", "headers", "status", "tunnel")
+    __slots__ = ("added", "body", "fallback", "headers", "lines", "status", "tunnel")
 
-    def __init__(self, status: int, headers: Headers, body: Body = b"", tunnel: Tunnel | None = None) -> None:
+    def __init__(self, status: int, headers: Headers, body: Body = b"", lines: bytes | None = None) -> None:
         self.status = status
         self.headers = headers  # end-to-end headers only; framing and hop-by-hop are the wire's
+        self.lines = lines  # the same as bytes, where they are known already: whoever changes `headers` sets None
+        self.added = b""  # field lines that the gateway says on its own account
         self.body = body
-        self.tunnel = tunnel  # only with status 101
+        self.tunnel: Tunnel | None = None  # only with status 101
         self.fallback = ""  # the kind of fallback that made this reply

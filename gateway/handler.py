@@ -14,10 +14,11 @@ from itertools import count
 from gateway.errors import GatewayError, Refused, reply_to
 from gateway.exchange import Call, Caller, Reply, Request
 from gateway.http.forward import loops
+from gateway.http.reply import field_lines
 from gateway.http.trust import Network, hear
 from gateway.limits.headers import quota_headers
 from gateway.pipe import Send
-from gateway.routing.path import normalise
+from gateway.routing.finder import Finder
 from gateway.routing.router import Router
 
 Identify = Callable[[Call], Awaitable[Caller]]
@@ -26,8 +27,6 @@ TakeQuota = Callable[[Call, Caller], Awaitable[None]]
 Finished = Callable[[Call, int, int, int, float], None]
 
 log = logging.getLogger("gateway.handler")
-
-VIA = (b"via", b"1.1 gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Handler:
     def __init__(
         self, router: Router[Route], finished: Finished, *, instance: str, trusted: Sequence[Network] = ()
     ) -> None:
-        self._router = router
+        self._finder = Finder(router)
         self.finished = finished
         self._instance = instance
         self._trusted = tuple(trusted)
@@ -72,23 +71,24 @@ class Handler:
         except Exception:
             log.exception("request %s failed inside the gateway", call.id)
             reply = self._reply_to(call, GatewayError())
+        reply.added = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n" % call.id.encode()
         if call.quotas:
-            reply.headers += quota_headers(call.quotas)
-        reply.headers += ((b"x-request-id", call.id.encode()), VIA)
+            reply.added += field_lines(quota_headers(call.quotas))
         return reply
 
     def _find(self, call: Call) -> Route:
         """The route of the call, by the path that will be forwarded. Raises Refused."""
         request = call.request
-        normal = normalise(request.target, request.fields.host)
-        call.path, call.query = normal.path, normal.query
-        match = self._router.match(request.method, call.host, normal, request.headers)
+        fields = request.fields
+        call.path, call.query, match = self._finder.find(
+            request.method, request.target, call.host, fields.host, fields.headers
+        )
         route = match.target
         call.route = route.name
         call.params = match.params
-        if loops(request, self._instance):
+        if b"via" in fields.index and loops(request, self._instance):
             raise GatewayError("loop_detected", 508)
-        if request.fields.length != 0 and route.body_limit is not None:
+        if fields.length != 0 and route.body_limit is not None:
             self._bound_body(call, route.body_limit)
         return route
 
@@ -102,7 +102,7 @@ class Handler:
     def refuse(self, call: Call, error: GatewayError) -> Reply:
         """The reply to bytes that were no request."""
         reply = self._reply_to(call, error)
-        reply.headers += ((b"x-request-id", call.id.encode()), VIA)
+        reply.added = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n" % call.id.encode()
         return reply
 
     @staticmethod

@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
         reader, waiter = self._reader, self._waiter
         if waiter is not None and not waiter.done():  # a waiter that is done was cancelled
             if reader.complete:
-                reply.body = reader.body()
+                reply.body = reply.body or reader.body()
             else:
                 reply.body = reader.stream = stream = BodyStream(
                     reader.length, pause=self._pause, resume=self._resume, on_close=self.abort

@@ -190,7 +190,4 @@ def _forwarding(call: Call) -> bytes:
 
 def loops(request: Request, instance: str) -> bool:
     """Whether the request has been through this very gateway already (RFC 9110 7.6.3)."""
-    fields = request.fields
-    return b"via" in fields.index and any(
-        instance.encode() in value for name, value in fields.headers if name == b"via"
-    )
+    return any(instance.encode() in value for name, value in request.headers if name == b"via")

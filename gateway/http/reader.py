@@ -51,9 +51,11 @@ class RequestReader:
     """Reads the requests of one connection, in order, within its limits."""
 
     __slots__ = (
+        "_at",
         "_bad",
         "_begun",
         "_chunked",
+        "_end",
         "_head",
         "_headers",
         "_last",
@@ -78,6 +80,8 @@ class RequestReader:
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._begun = False  # a message has begun
         self._head = b""  # raw bytes of its head; messages that ended in the same slice may stand before it
+        self._at = 0  # where in these bytes it begins; negative when that is unknown, behind a chunked body
+        self._end = 0  # where its head ends in them; negative by what came of its body in slices before
         self._url = b""
         self._headers: Headers = []
         self._parts: list[bytes] = []  # body bytes of a request that has not been handed over yet
@@ -170,6 +174,8 @@ class RequestReader:
         self._headers = []  # trailers are dropped: nothing here could merge them safely (RFC 9110 6.5.1)
         if request is None or self._bad is not None:
             return
+        length = request.fields.length
+        self._at = -1 if length is None else self._end + length
         self._begun = False
         self._chunked = False
         self.since = 0.0
@@ -212,8 +218,11 @@ class RequestReader:
                 self.held += data
                 self._owner.room_changed()
             return
-        if self.request is None:
+        if self.stream is None:
             self._head = self._head + data if self._head else data
+        else:  # the next request may begin in the slice that ends this one's body
+            self._head = data
+            self._end = -self.stream.received
         self._overhead += len(data)
         try:
             parser.feed_data(data)
@@ -232,8 +241,8 @@ class RequestReader:
             self._in_body(self.request)
         elif self._begun:
             self._in_head()
-        else:
-            self._head = b""
+        elif self._parser is not None:
+            self._between()
 
     def _judge(self) -> Request:
         """The head is complete. Raises Refused."""
@@ -244,15 +253,17 @@ class RequestReader:
         version = parser.get_http_version()
         line = b"%b %b HTTP/%b\r\n" % (method, url, version.encode())
         # llhttp tolerates several spaces, and the names of other protocols (RTSP, ICE); we do not.
-        if not self._head.startswith(line) and line not in self._head:
-            raise bad("the request line is malformed")
+        head, at = self._head, self._at
+        if at < 0 or not head.startswith(line, at):
+            at = self._find(line)
+        self._end = end = head.find(b"\r\n\r\n", at) + 4
         if version not in ("1.1", "1.0"):
             raise bad("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
         if len(url) > limits.target_limit:
             raise self._target_too_long()
         if len(headers) > limits.header_count:
             raise Refused("headers_too_large", 431, f"at most {limits.header_count} header fields")
-        if len(self._head) > limits.header_limit:
+        if len(head) > limits.header_limit:
             size = sum(len(name) + len(value) + 4 for name, value in headers)
             if size > limits.header_limit:
                 raise self._head_too_long()
@@ -263,13 +274,39 @@ class RequestReader:
         self._chunked = fields.length is None
         self._overhead = 0
         self._last = None
-        head = self._head
-        if head.startswith(line) and head.find(b"\r\n\r\n") == len(head) - 4 and _repeatable(fields):
+        if at == 0 and end == len(head) and _repeatable(fields):
             self._last = head[len(line) :], fields
         return Request(name, url, fields, self._peer, time.monotonic())
 
+    def _find(self, line: bytes) -> int:
+        """Where the request line is that does not stand where its message was expected. Raises Refused.
+
+        Empty lines may come before it (RFC 9112 2.2), and the end of a chunked body is not known exactly.
+        """
+        head, at = self._head, self._at
+        start = head.find(line, max(at, 0))
+        before = head[at:start] if at >= 0 else head[start - 2 : start]
+        if start < 0 or before.replace(b"\r\n", b""):
+            raise bad("the request line is malformed")
+        return start
+
+    def _between(self) -> None:
+        """No message has begun behind the last one, but llhttp may have skipped ends of lines."""
+        rest = self._head[self._at :] if self._at >= 0 else b""
+        self._head = b""
+        self._at = 0
+        if rest:
+            empty = rest.replace(b"\r\n", b"")
+            if empty == b"\r":
+                self._head = empty  # its line feed is on its way
+            elif empty:
+                self.fail(bad("a stray end of line before the request"))
+
     def _in_head(self) -> None:
         """The head is not complete yet: is it within its limits?"""
+        if self._at > 0:
+            self._head = self._head[self._at :]
+            self._at = 0
         if len(self._url) > self._limits.target_limit:
             self.fail(self._target_too_long())
         elif len(self._head) > self._limits.header_limit + self._limits.target_limit + SLICE:
@@ -283,7 +320,6 @@ class RequestReader:
         if self._chunked and self._overhead > SLICE:
             self.fail(bad("chunk extensions or trailers are too long"))
         elif self.stream is None:
-            self._head = b""
             wanted = self._owner.body_wanted if request.fields.expects_continue else None
             room = self._owner.room_changed
             stream = BodyStream(request.fields.length, pause=room, resume=room, on_first_read=wanted)
@@ -308,6 +344,7 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._begun = False
         self._head = b""
+        self._at = 0
         if data:
             self.feed(data)
 

@@ -4,7 +4,7 @@ import time
 from email.utils import formatdate
 from http import HTTPStatus
 
-from gateway.exchange import Reply
+from gateway.exchange import Headers, Reply, header
 
 _KNOWN = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {code: b"HTTP/1.1 %d %b\r\n" % (code, _KNOWN.get(code, "").encode()) for code in range(100, 1000)}
@@ -39,15 +39,19 @@ def bodiless(method: str, status: int) -> bool:
     return method == "HEAD" or status in (204, 304) or status < 200
 
 
+def field_lines(headers: Headers) -> bytes:
+    """Fields as they are written, each with its line end."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
 def reply_head(reply: Reply, framing: bytes) -> bytes:
     """Status line and fields; `framing` is what the connection adds, as complete field lines."""
-    lines = [b"%b: %b\r\n" % field for field in reply.headers]
-    for name, _ in reply.headers:
-        if name == b"date":
-            break
-    else:
-        lines.append(_date.line())
-    return b"".join((STATUS_LINES[reply.status], *lines, framing, b"\r\n"))
+    lines = reply.lines
+    if lines is None:
+        lines = field_lines(reply.headers)
+        if header(reply.headers, b"date") is None:
+            lines += _date.line()
+    return b"%b%b%b%b\r\n" % (STATUS_LINES[reply.status], lines, reply.added, framing)
 
 
 def chunk(data: bytes) -> bytes:

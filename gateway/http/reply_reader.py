@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import httptools
 
-from gateway.exchange import Headers, Reply
+from gateway.exchange import Headers, Reply, header
+from gateway.http.reply import field_lines
 from gateway.http.stream import BodyStream
 from gateway.http.syntax import frame_reply
 
@@ -44,6 +45,8 @@ class Repeated(NamedTuple):
     """Bytes of head and body."""
     status: int
     headers: Headers
+    lines: bytes | None
+    """The fields as they are written; None where there is no Date among them."""
 
 
 class ReplyReader:
@@ -136,11 +139,10 @@ class ReplyReader:
         The second between two Dates is long for an upstream under load; other replies cost one comparison.
         """
         self._head_bytes = len(data)
-        self._parts.append(data[len(last.head) :])
         self.length = len(data) - len(last.head)
         self.keep = True
         self.until_close = False
-        self.reply = Reply(last.status, last.headers.copy())
+        self.reply = Reply(last.status, last.headers.copy(), data[len(last.head) :], last.lines)
         self.complete = True
 
     def eof(self) -> None:
@@ -198,7 +200,9 @@ class ReplyReader:
         if reply is not None and length is not None and self.keep and not self._interim and not self.bad:
             end = data.find(b"\r\n\r\n") + 4
             if len(data) == end + length and not (self._method == "HEAD" or reply.status in (204, 304)):
-                self._last = Repeated(data[:end], len(data), reply.status, reply.headers.copy())
+                dated = header(reply.headers, b"date") is not None
+                lines = field_lines(reply.headers) if dated else None
+                self._last = Repeated(data[:end], len(data), reply.status, reply.headers.copy(), lines)
 
     def _interim_reply(self, status: int, headers: Headers) -> None:
         self._interim += 1

@@ -17,6 +17,9 @@ from gateway.exchange import Fields, Headers
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 """uri-host [":" port] (RFC 9110 7.2), without user information, commas or semicolons."""
 
+LENGTHS = 2**63
+"""Servers that count in signed 64-bit numbers read longer bodies as negative ones."""
+
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 PROTECTED = (b"host", b"authorization", b"content-length", b"transfer-encoding", b"cookie", b"x-request-id")
@@ -91,7 +94,10 @@ def _refuse_repeated(headers: Headers) -> None:
 def _length(version: str, index: Mapping[bytes, bytes]) -> int | None:
     """Bytes of body announced; 0 for none, None when chunked."""
     if b"content-length" in index:
-        return int(index[b"content-length"])  # llhttp has made sure of the digits
+        length = int(index[b"content-length"])  # llhttp has made sure of the digits
+        if length >= LENGTHS:
+            raise bad("the Content-Length is beyond all measure")
+        return length
     coding = index.get(b"transfer-encoding")
     if coding is None:
         return 0
