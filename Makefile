@@ -24,7 +24,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, configuration file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/gateway check -c config/routes.yaml
-	$(BIN)/gateway check -c deploy/compose/routes.yaml
+	STORE_URL=redis://redis:6379/0 GATEWAY_HTTP=0.0.0.0:8080 $(BIN)/gateway check -c config/routes.yaml
 	@if docker compose version >/dev/null 2>&1; \
 	then echo 'docker compose config -q'; docker compose config -q; \
 	else echo 'docker compose is not installed: docker-compose.yml was not checked'; fi

@@ -16,7 +16,7 @@ async def main(port: int, upstream: int) -> None:
         auto_decompress=False,
     ) as session:
 
-        async def forward(request: web.Request) -> web.Response:
+        async def forward(request: web.BaseRequest) -> web.Response:
             headers = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP]
             body = await request.read() if request.body_exists else None
             async with session.request(

@@ -63,9 +63,7 @@ def load(
         raise RuntimeError(f"wrk failed: {done.stderr.strip()}")
     said = json.loads(done.stdout.strip().splitlines()[-1])
     if said["refused"] or said["broken"] or not said["requests"]:
-        raise RuntimeError(
-            f"{said['requests']} requests, of which {said['refused']} got a status over 399 and {said['broken']} no reply"
-        )
+        raise RuntimeError(f"of {said['requests']} requests {said['refused']} were refused, {said['broken']} broke off")
     took = said["duration"] / 1e6
     busy = (used_after - used) / took if used is not None and used_after is not None else None
     return Figure(said["requests"] / took, said["p50"] / 1000, said["p99"] / 1000, busy)

@@ -98,15 +98,15 @@ def haproxy_full(bench: Bench) -> Started:
         f"""
   stick-table type string len 64 size 100k expire 60s store http_req_rate(60s)
   http-request deny deny_status 401 unless {{ http_auth_bearer -m found }}
-  http-request set-var(txn.token) http_auth_bearer
-  http-request deny deny_status 401 unless {{ var(txn.token),jwt_header_query('$.alg') -m str RS256 }}
-  http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("RS256","{bench.folder}/public.pem") -m int 1 }}
-  http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.iss') -m str {ISSUER} }}
-  http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.aud') -m str {AUDIENCE} }}
+  http-request set-var(txn.t) http_auth_bearer
   http-request set-var(txn.now) date()
-  http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.exp','int'),sub(txn.now) -m int gt 0 }}
-  http-request deny deny_status 403 unless {{ var(txn.token),jwt_payload_query('$.scope') -m sub {SCOPE} }}
-  http-request track-sc0 var(txn.token),jwt_payload_query('$.sub')
+  http-request deny deny_status 401 unless {{ var(txn.t),jwt_header_query('$.alg') -m str RS256 }}
+  http-request deny deny_status 401 unless {{ var(txn.t),jwt_verify("RS256","{bench.folder}/public.pem") -m int 1 }}
+  http-request deny deny_status 401 unless {{ var(txn.t),jwt_payload_query('$.iss') -m str {ISSUER} }}
+  http-request deny deny_status 401 unless {{ var(txn.t),jwt_payload_query('$.aud') -m str {AUDIENCE} }}
+  http-request deny deny_status 401 unless {{ var(txn.t),jwt_payload_query('$.exp','int'),sub(txn.now) -m int gt 0 }}
+  http-request deny deny_status 403 unless {{ var(txn.t),jwt_payload_query('$.scope') -m sub {SCOPE} }}
+  http-request track-sc0 var(txn.t),jwt_payload_query('$.sub')
   http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 100000000 }}""",
         log=True,
     )

@@ -21,7 +21,12 @@ SAMPLING = 0.02
 async def peer(port: int) -> AsyncIterator[None]:
     """An upstream that takes in what is POSTed, slowly, and sends `/download/SIZE` as fast as it goes."""
 
+    connected: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connected[task] = writer
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -38,6 +43,9 @@ async def peer(port: int) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
+        for writer in connected.values():
+            writer.close()
+        await asyncio.gather(*connected)
 
 
 async def growth(port: int, method: str, size: int, resident: Callable[[], int]) -> int:

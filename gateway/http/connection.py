@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from gateway.errors import ClientGone, GatewayError, Refused
-from gateway.exchange import NEVER, Call, Fields, Hop, Peer, Reply, Request, Stream, Tunnel
+from gateway.exchange import NEVER, Body, Call, Fields, Hop, Peer, Reply, Request, Stream, Tunnel
 from gateway.http.reader import RequestReader
 from gateway.http.reply import CONTINUE, LAST_CHUNK, bodiless, chunk, reply_head
 
@@ -201,8 +201,8 @@ class ServerConnection(asyncio.Protocol):
                 return
             if self._reader.held is not None:
                 self._reader.resume()
-            connection = self._keep_or_close(request)
             body = reply.body
+            connection = self._keep_or_close(request, body)
             if isinstance(body, bytes):
                 self._write_whole(request.method, reply, body, connection)
             else:
@@ -226,14 +226,16 @@ class ServerConnection(asyncio.Protocol):
         self._write_whole("", reply, reply.body, b"connection: close\r\n")
         self._app.finished(call, reply.status, self._sent, 0, time.monotonic() - started)
 
-    def _keep_or_close(self, request: Request) -> bytes:
-        """Settle whether another request may follow, and what becomes of a body that nobody has read."""
+    def _keep_or_close(self, request: Request, body: Body) -> bytes:
+        """Settle whether another request may follow a reply with `body`, and what becomes of the request's."""
         stream = request.body
-        keep = request.fields.keep_alive and not self._closing and not self._server.draining and not self._eof
-        if not isinstance(stream, bytes) and not stream.done:
+        keep = request.fields.keep_alive and not self._closing and not self._server.draining
+        if not isinstance(stream, bytes) and self._reader.request is request:  # more of it is to come
             rest = None if stream.length is None else stream.length - stream.received
             if rest is None or rest > DRAINABLE or not stream.started:
                 keep = False  # a client that waits for `100 Continue` may or may not send the body
+            elif not isinstance(body, bytes):
+                keep = False  # the upstream answers while it still reads: both bodies go on
             else:
                 stream.close()
         if not keep or (self._reader.ended and not self._waiting):

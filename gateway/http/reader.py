@@ -115,9 +115,9 @@ class RequestReader:
         stream = self.stream
         self._stop()
         self.clean = False
-        if stream is not None:
+        if stream is not None and not stream.done:
             stream.fail(error)
-        else:
+        else:  # also where nobody reads the body any more, because its request is answered
             self._owner.arrived(error)
 
     def eof(self) -> None:
@@ -202,7 +202,7 @@ class RequestReader:
         its read: whatever was judged about these fields is true of the same bytes again.
         """
         block, fields = last
-        if self._parser is None or self.since or not data.endswith(block):
+        if self._parser is None or self.since or self._head or not data.endswith(block):
             return False
         line = REQUEST_LINE.fullmatch(data, 0, len(data) - len(block))
         if line is None or line.end(2) - line.start(2) > self._limits.target_limit:
@@ -317,6 +317,7 @@ class RequestReader:
     def _in_body(self, request: Request) -> None:
         """The head is complete and the body is not: hand the request over and stream the rest."""
         self.since = time.monotonic()
+        self._head = b""
         if self._chunked and self._overhead > SLICE:
             self.fail(bad("chunk extensions or trailers are too long"))
         elif self.stream is None:

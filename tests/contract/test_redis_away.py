@@ -10,10 +10,11 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.errors import Shed
+from gateway.exchange import Quota
 from gateway.limits.failover import OnFailure, SharedStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import RedisStore, connect
+from gateway.limits.redis import FLIGHTS, RedisStore, StoreError, connect
 from tests.servers import RedisServer, free_port
 
 TIMEOUT = 0.05
@@ -53,6 +54,23 @@ async def timed(answer: Awaitable[object]) -> float:
     started = time.monotonic()
     await answer
     return time.monotonic() - started
+
+
+async def timed_out(store: RedisStore, key: bytes) -> float:
+    """The seconds after which the store gave up on this key."""
+    started = time.monotonic()
+    with pytest.raises(StoreError):
+        await store.take([(key, RATE, 1)])
+    return time.monotonic() - started
+
+
+async def eventually(store: RedisStore, key: bytes) -> list[Quota]:
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return await store.take([(key, RATE, 1)])
+        except StoreError:
+            assert time.monotonic() < end
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
@@ -108,6 +126,25 @@ async def test_e7_a_frozen_redis_holds_up_many_callers_no_longer_than_one(own_se
         assert not store.health.up
         assert await timed(ask(store)) < TIMEOUT / 2  # and now nobody waits any more
         own_server.thaw()
+
+
+async def test_e7_it_is_the_stores_timeout_that_counts_not_the_sockets(own_server: RedisServer) -> None:
+    client = connect(own_server.url, timeout=30.0)
+    store = RedisStore(client, timeout=TIMEOUT, health=StoreHealth(failures=1000))
+    await client.ping()
+    own_server.freeze()
+    waves = []
+    for wave in range(FLIGHTS + 2):  # the last two find every pipeline taken, and are not sent
+        waves.append(asyncio.create_task(timed_out(store, b"wave-%d" % wave)))
+        await asyncio.sleep(0.001)
+    assert max(await asyncio.gather(*waves)) < TIMEOUT + 1.0
+    own_server.thaw()
+    (quota,) = await eventually(store, b"after")
+    assert quota.allowed
+    # What was sent has been counted; what was not sent, and is answered, is never sent later.
+    counted = await client.keys(b"gw:limit:wave-*")
+    assert sorted(counted) == [b"gw:limit:wave-%d" % wave for wave in range(FLIGHTS)]
+    await store.close()
 
 
 async def test_e7_a_redis_that_was_never_there_stops_nobody() -> None:
@@ -184,7 +221,7 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_away(own_server: Redi
 
 
 async def test_a_key_that_somebody_else_wrote_costs_only_itself(own_server: RedisServer) -> None:
-    async with store_of(own_server.url, "local") as store, Redis(port=own_server.port) as admin:
+    async with store_of(own_server.url, "local", failures=1) as store, Redis(port=own_server.port) as admin:
         await connected(store)
         await admin.lpush("gw:limit:list", "x")
         await admin.set("gw:limit:text", "x")

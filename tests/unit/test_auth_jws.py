@@ -95,3 +95,14 @@ def test_the_signature_covers_the_first_two_segments() -> None:
 def test_an_integer_of_thousands_of_digits_is_malformed() -> None:
     with pytest.raises(MalformedError):
         json_object(b'{"a":' + b"9" * 5000 + b"}")
+
+
+def test_a_token_over_8_kib_is_not_even_taken_apart() -> None:
+    with pytest.raises(MalformedError, match="large"):
+        parse(sign(claims(junk="x" * 8192)))
+
+
+@pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])
+def test_numbers_that_json_does_not_know_are_malformed(constant: bytes) -> None:
+    with pytest.raises(MalformedError):
+        json_object(b'{"a":%b}' % constant)

@@ -19,6 +19,18 @@ def test_keys_that_owe_nothing_any_more_are_dropped_on_the_way() -> None:
         assert len(store) <= 2 * 100 + 4
 
 
+def test_keys_that_still_owe_do_not_hide_others_from_the_sweep() -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    mixed = rate("mixed", 1000, 1000.0)  # one second each
+    for n in range(10):
+        store.take_one(b"busy%d" % n, mixed, 900)
+    for n in range(800):
+        store.take_one(b"%d" % n, mixed, 1)
+        clock.advance(1.0)
+    assert len(store) <= 20
+
+
 def test_e13_a_million_random_keys_take_bounded_memory() -> None:
     store = MemoryStore(capacity=1000, clock=Clock())
     for n in range(2000):
