@@ -41,14 +41,14 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = 0  # requests sent
         self.idle_since = 0.0
 
-    async def send(
+    def send(
         self, method: str, head: bytes, body: Body, *, patience: float, deadline: float, upgrade: bool = False
-    ) -> Reply:
-        """Write the request and wait for the head of the reply.
+    ) -> asyncio.Future[Reply]:
+        """Write the request; the future is the reply, as soon as its head is there.
 
         `patience` is the longest wait in seconds once the request is out; at `deadline` (monotonic) no
-        answer counts any more. With `upgrade` the reply may be a 101 with a tunnel. Raises UpstreamFailed,
-        DeadlinePassed, and what reading the body raises.
+        answer counts any more. With `upgrade` the reply may be a 101 with a tunnel. It fails with UpstreamFailed,
+        DeadlinePassed, and what reading the body raises. Whoever does not take it must `abandon` it.
         """
         self._reader.begin(method, upgrade)
         waiter: asyncio.Future[Reply] = self._loop.create_future()
@@ -60,13 +60,9 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.transport.write(head)
             self._pump = self._loop.create_task(self._write_body(body, patience, deadline))
-        try:
-            return await waiter
-        except BaseException:
-            self._abandon(waiter)
-            raise
+        return waiter
 
-    def _abandon(self, waiter: asyncio.Future[Reply]) -> None:
+    def abandon(self, waiter: asyncio.Future[Reply]) -> None:
         """The wait for the head has ended without one, or whoever waited was cancelled as it came."""
         if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
             self._waiter = None

@@ -168,14 +168,14 @@ class ServerConnection(asyncio.Protocol):
         """Answer `item` and what waits behind it."""
         try:
             while True:
+                if self._writable is not None:  # the last replies have not been read yet
+                    await self._writable
                 if isinstance(item, Request):
                     await self._answer(item)
                 else:
                     self._refuse(item)
                 if self._closing or not self._waiting:
                     break
-                if self._writable is not None:
-                    await self._writable
                 item = self._waiting.popleft()
                 self.room_changed()
         finally:

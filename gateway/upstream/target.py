@@ -11,6 +11,9 @@ from gateway.resilience.breaker import Circuit
 from gateway.resilience.verdict import kind_of
 
 
+STATUS = [str(status) for status in range(1000)]
+
+
 class HttpTarget:
     """Implements gateway.exchange.Target."""
 
@@ -44,7 +47,7 @@ class HttpTarget:
             # A second try at this target gets a new connection: where one was stale, all may be.
             again = len(call.tried) > 1 and self in call.tried[:-1]
             connection = (None if again else self.pool.take()) or await self._connect(call, started)
-            reply = await connection.send(
+            waiter = connection.send(
                 call.request.method,
                 self._forwarder.head(call, self._authority),
                 call.body,
@@ -52,13 +55,18 @@ class HttpTarget:
                 deadline=call.deadline,
                 upgrade=bool(call.request.fields.upgrade),
             )
-            outcome = str(reply.status)
+            try:
+                reply = await waiter
+            except BaseException:
+                connection.abandon(waiter)
+                raise
+            outcome = STATUS[reply.status]
+            return reply
         except GatewayError as error:
             outcome = kind_of(error)
             raise
         finally:
             call.hops.append(Hop("try", self.name, outcome, started, time.monotonic() - started))
-        return reply
 
     async def _connect(self, call: Call, started: float) -> UpstreamConnection:
         outcome = "cancelled"
