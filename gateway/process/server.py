@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 
@@ -41,6 +42,7 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
     runtime.metrics.loop_lag.read_from(lambda: {(): lag.worst})
     runtime.metrics.connections.read_from(lambda: {("http",): float(len(server.connections))})
     sampling = asyncio.create_task(lag.run(), name="loop-lag")
+    checking = asyncio.create_task(_check_names(config), name="check-names")
     admin: web.AppRunner | None = None
     try:
         addresses = [await server.listen(str(address)) for address in config.listen.http]
@@ -60,12 +62,25 @@ async def serve(config: Config, *, ready: Ready | None = None) -> int:
     finally:
         await server.close()
         sampling.cancel()
+        checking.cancel()
         if admin is not None:
             await admin.cleanup()
         await runtime.close()
         if writer is not None:
             await asyncio.to_thread(writer.close)
     return 0
+
+
+async def _check_names(config: Config) -> None:
+    """Say which targets have names that lead nowhere; they may do so later, so it is no reason not to start."""
+    loop = asyncio.get_running_loop()
+    for name, upstream in config.upstreams.items():
+        for target in upstream.targets:
+            try:
+                await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                log.warning("upstream %s: the target %s cannot be resolved: %s", name, target.url, reason)
 
 
 def _on_signal() -> asyncio.Future[None]:
