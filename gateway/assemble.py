@@ -99,8 +99,7 @@ def assemble(config: Config, *, access_log: Sink | None = None, clock: Callable[
         rule(settings, _route(config, settings, providers, store, upstreams[settings.upstream], clock))
         for settings in config.routes
     ]
-    kind = "memory" if config.store.url == "memory" else "redis"
-    observer = Observer(metrics, AccessLog(access_log) if access_log is not None else None, store=kind)
+    observer = Observer(metrics, AccessLog(access_log) if access_log is not None else None)
     handler = Handler(Router(rules), observer.finished, instance=instance, trusted=config.trusted_proxies)
     _gauges(metrics, upstreams)
     return Runtime(handler, metrics, store, upstreams)

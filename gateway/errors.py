@@ -26,14 +26,12 @@ TITLES = {
     "bad_request": "The request is malformed",
     "request_timeout": "The request took too long to arrive",
     "circuit_open": "The service is failing and is given time to recover",
-    "no_healthy_target": "No healthy instance of the service",
     "upstream_unreachable": "The service cannot be reached",
     "upstream_failed": "The service broke off before it answered",
     "upstream_timeout": "The service did not answer in time",
     "bad_upstream_reply": "The service gave a malformed answer",
     "deadline_passed": "The time for this request has passed",
     "loop_detected": "The request has been through this gateway already",
-    "shutting_down": "The gateway is shutting down",
     "internal": "The gateway failed",
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from gateway.config.fields import (
     Claim,
@@ -25,6 +25,16 @@ SHORTEST_SECRET = 32
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
+
+
+LONGEST_LEEWAY = 60.0
+"""Seconds. More is not clock skew any more but a longer life for every token."""
+
+
+def _no_more_than_skew(seconds: float) -> float:
+    if seconds > LONGEST_LEEWAY:
+        raise ValueError("must be 60s at most: more would lengthen the life of every token")
+    return seconds
 
 
 class Claims(Section):
@@ -51,7 +61,7 @@ class JwtProvider(Section):
     """For RS…, PS…, ES… and EdDSA: a PEM file, relative to this one, with the public key (or the private one)."""
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
     """What a token may be signed with. `none` is never accepted."""
-    leeway: DurationOrZero = 30.0
+    leeway: Annotated[DurationOrZero, AfterValidator(_no_more_than_skew)] = 30.0
     """How far clocks may be apart."""
     claims: Claims = Claims()
     forward: dict[IdentityHeader, Claim] = Field(default_factory=dict)

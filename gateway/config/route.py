@@ -176,6 +176,18 @@ class Route(Section):
     upstream: Text
     """The name of the upstream that answers."""
 
+    @field_validator("rate_limit", mode="after")
+    @classmethod
+    def _each_limit_once(cls, limits: tuple[str | RateLimit, ...]) -> tuple[str | RateLimit, ...]:
+        refuse(
+            [
+                ((index,), "is here twice")
+                for index, limit in enumerate(limits)
+                if isinstance(limit, str) and limit in limits[:index]
+            ]
+        )
+        return limits
+
     @model_validator(mode="after")
     def _scopes_of_use(self) -> Self:
         methods = self.match.methods

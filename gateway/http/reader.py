@@ -233,8 +233,8 @@ class RequestReader:
             if self._parser is None:  # bytes behind the last request: nobody asked for them
                 return
             if self._bad is None:
-                unknown = isinstance(error, httptools.HttpParserInvalidMethodError)
-                self._bad = unknown_method(self._head) if unknown else bad("the request is malformed")
+                unknown = isinstance(error, httptools.HttpParserInvalidMethodError) and self._at >= 0
+                self._bad = unknown_method(self._head[self._at :]) if unknown else bad("the request is malformed")
         if self._bad is not None:
             self.fail(self._bad)
         elif self.request is not None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from gateway.errors import Refused
 from gateway.exchange import Fields, Headers
 
-HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+=%-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
-"""uri-host [":" port] (RFC 9110 7.2), without user information, commas or semicolons."""
+HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+=-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+"""uri-host [":" port] (RFC 9110 7.2), without user information, commas, semicolons or escapes."""
 
 LENGTHS = 2**63
 """Servers that count in signed 64-bit numbers read longer bodies as negative ones."""

@@ -26,7 +26,6 @@ KINDS = {
     "upstream_failed": "reset",
     "bad_upstream_reply": "reset",
     "circuit_open": "open",
-    "no_healthy_target": "open",
 }
 """Error codes to the kinds that configuration names; other codes are kinds of their own."""
 

@@ -25,10 +25,9 @@ HopSeries = tuple[Counter | None, Histogram | None]
 class Observer:
     """Feeds the metrics and the access log of one runtime."""
 
-    def __init__(self, metrics: Metrics, access_log: AccessLog | None = None, *, store: str = "memory") -> None:
+    def __init__(self, metrics: Metrics, access_log: AccessLog | None = None) -> None:
         self._metrics = metrics
         self._access_log = access_log
-        self._store = store  # the kind of store that limits wait for, a metric label
         self._requests: dict[tuple[str, str, str, int, str], RequestSeries] = {}
         self._hops: dict[tuple[str, str, str, str, bool], HopSeries] = {}
         self._refusals: dict[tuple[str, str], Counter] = {}
@@ -102,9 +101,7 @@ class Observer:
             case "withheld":
                 found = (metrics.retries_withheld.child(scope, name), None)
             case "limit":
-                # Only a store in another process is waited for.
-                store = metrics.store_duration.child(self._store) if waited else None
-                found = (metrics.rate_limit_decisions.child(scope or "none", name, outcome), store)
+                found = (metrics.rate_limit_decisions.child(scope or "none", name, outcome), None)
             case "auth":
                 found = (metrics.auth.child(name, outcome), None)
             case "fallback":

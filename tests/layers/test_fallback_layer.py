@@ -24,7 +24,6 @@ def covered(send: Send, *entries: Static) -> Send:
     ("error", "kind"),
     [
         (Shed("circuit_open"), "open"),
-        (Shed("no_healthy_target"), "open"),
         (UpstreamFailed("upstream_timeout", sent=True), "timeout"),
         (DeadlinePassed(), "deadline_passed"),
         (UpstreamFailed("upstream_unreachable", sent=False), "connect_failure"),

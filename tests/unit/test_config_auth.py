@@ -125,3 +125,8 @@ def test_a_provider_of_another_type_gets_one_complaint(tmp_path: Path) -> None:
     assert complaint(tmp_path, text.replace("api_key", "jwtt")) == (
         "3:15: auth.providers.p.type: must be jwt, not 'jwtt' (did you mean 'jwt'?)"
     )
+
+
+def test_a_leeway_is_for_clock_skew_not_for_longer_lives(tmp_path: Path) -> None:
+    assert "60s at most" in complaint(tmp_path, provider(f"{S}, algorithms: [HS256], leeway: 61s"))
+    assert complaints(tmp_path, provider(f"{S}, algorithms: [HS256], leeway: 60s")) == []

@@ -159,3 +159,8 @@ def test_fallbacks_have_json_or_text_or_only_a_status(tmp_path: Path) -> None:
 def test_fallbacks_that_cannot_be(tmp_path: Path, fallback: str, expected: str) -> None:
     said = complaint(tmp_path, route(f"fallback: [{fallback}]"))
     assert said.partition("routes[0].")[2].startswith(expected)
+
+
+def test_the_same_limit_twice_is_a_mistake(tmp_path: Path) -> None:
+    limits = "rate_limits: {a: {by: ip, limit: 1/second}}\n"
+    assert "rate_limit[1]: is here twice" in complaint(tmp_path, route("rate_limit: [a, a]") + limits)

@@ -33,7 +33,7 @@ def metrics():
 
 @pytest.fixture
 def observer(metrics):
-    return Observer(metrics, store="redis")
+    return Observer(metrics)
 
 
 @pytest.fixture
@@ -115,20 +115,14 @@ def test_the_stages_of_the_door_count_their_decisions(observer, value):
     observer.finished(a_call(*hops), 200, 0, 0, 1)
     assert value("gateway_auth_total", provider="idp", result="expired") == 1
     assert value("gateway_rate_limit_decisions_total", route="orders", policy="standard", decision="refused") == 1
-    assert value("gateway_store_duration_seconds_sum", store="redis") == 0.004
     assert value("gateway_fallbacks_total", route="orders", kind="static", reason="open") == 1
 
 
-def test_limits_that_were_asked_together_are_one_use_of_the_store(observer, value):
-    hops = (hop("limit", "standard", "allowed", 0.004), hop("limit", "per_ip", "allowed", 0.0))
-    observer.finished(a_call(*hops), 200, 0, 0, 1)
-    assert value("gateway_store_duration_seconds_count", store="redis") == 1
-    assert value("gateway_rate_limit_decisions_total", route="orders", policy="per_ip", decision="allowed") == 1
-
-
-def test_a_limit_counted_in_this_process_is_no_use_of_the_store(observer, value):
-    observer.finished(a_call(hop("limit", "standard", "allowed", 0.1, waited=False)), 200, 0, 0, 1)
-    assert value("gateway_store_duration_seconds_sum", store="redis") is None
+def test_each_of_the_limits_that_were_asked_together_decides(observer, value):
+    hops = (hop("limit", "standard", "allowed", 0.004), hop("limit", "per_ip", "refused", 0.0))
+    observer.finished(a_call(*hops), 429, 0, 0, 1)
+    assert value("gateway_rate_limit_decisions_total", route="orders", policy="standard", decision="allowed") == 1
+    assert value("gateway_rate_limit_decisions_total", route="orders", policy="per_ip", decision="refused") == 1
 
 
 def test_what_the_gateway_ended_itself_is_a_refusal(observer, value):

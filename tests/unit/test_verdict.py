@@ -31,7 +31,6 @@ SUCCESS, FAILURE, NEUTRAL = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NEUTRAL
         (UpstreamFailed("upstream_failed", sent=True, stale=True), "reset", NEUTRAL),
         (DeadlinePassed(), "deadline_passed", FAILURE),
         (Shed("circuit_open"), "open", NEUTRAL),
-        (Shed("no_healthy_target"), "open", NEUTRAL),
         (Shed("overloaded"), "overloaded", NEUTRAL),
         (Refused("forbidden", 403), "forbidden", NEUTRAL),
         (ClientGone(), "client_gone", NEUTRAL),

@@ -1,0 +1,388 @@
+"""The reference documentation says what the code does: every key, metric, field, command, link and example."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from gateway.cli.main import COMMANDS, main
+from gateway.config import Config, load
+from gateway.config.document import compose
+from gateway.config.fields import Section
+from gateway.config.later import KEYS, VALUES
+from gateway.config.substitute import Substitution
+from gateway.config.values import Builder
+from gateway.exchange import Call, Fields, Peer, Request
+from gateway.http.forward import HOP_BY_HOP, IDENTITY, OURS, OVERRIDES
+from gateway.http.reply_reader import NOT_PASSED
+from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.metrics import Metrics
+from tests.configs import complaints
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/**/*.md")])
+FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$", re.MULTILINE)
+
+
+@cache
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """Without fenced blocks, in which `#` and `](` mean something else."""
+    return FENCED.sub("", text)
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands below each heading, up to the next one of any level."""
+    parts = re.split(r"^#+ (.*)$", prose(text), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The table rows that begin with a name in backticks: name -> the other cells."""
+    return {name: [cell.strip() for cell in rest.split(" | ")] for name, rest in ROW.findall(text)}
+
+
+# -- configuration -----------------------------------------------------------------------------------
+
+
+def models_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
+    """The sections that a value of this type holds, each with how it is reached."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield "", annotation
+    elif origin is Annotated:
+        yield from models_in(arguments[0])
+    elif origin in (Union, UnionType):
+        for argument in arguments:
+            yield from models_in(argument)
+    elif origin in (dict, tuple):
+        for argument in arguments:
+            for way, model in models_in(argument):
+                yield (".NAME" if origin is dict else "[]") + way, model
+
+
+def walk(model: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section, by its path as the headings write it."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        for way, inner in models_in(field.annotation):
+            yield from walk(inner, f"{path}.{field.alias or name}{way}".removeprefix("."))
+
+
+WITHOUT_A_HEADING = "routes[].rate_limit[]"
+"""The same keys as `rate_limits.NAME`, which says so."""
+
+SECTIONS = {path: model for path, model in walk() if path != WITHOUT_A_HEADING}
+
+
+def keys_of(path: str) -> dict[str, list[str]]:
+    text = sections(page("docs/configuration.md"))[f"`{path}`" if path else "The whole file"]
+    _, _, table = text.partition("| key |")
+    return rows(table.partition("\n\n")[0])
+
+
+def value_of(text: str) -> Any:
+    """A value as the configuration would read it."""
+    return Builder("", Substitution({}, Path())).build(compose("", text.encode()))
+
+
+def test_the_walk_finds_sections_within_lists_and_mappings() -> None:
+    assert {
+        "listen",
+        "auth.providers.NAME.claims",
+        "upstreams.NAME.targets[]",
+        "routes[].fallback[]",
+    } <= SECTIONS.keys()
+
+
+@pytest.mark.parametrize("path", SECTIONS)
+def test_a_section_is_documented_with_the_keys_that_it_has_and_no_others(path: str) -> None:
+    fields = SECTIONS[path].model_fields
+
+    assert list(keys_of(path)) == [field.alias or name for name, field in fields.items()]
+
+
+@pytest.mark.parametrize("path", SECTIONS)
+def test_the_defaults_in_the_documentation_are_those_of_the_models(path: str) -> None:
+    written = {key: cells[1] for key, cells in keys_of(path).items()}
+    for name, field in SECTIONS[path].model_fields.items():
+        key = field.alias or name
+        assert _says(written[key], field), f"{path}.{key} is said to be {written[key]} by default"
+
+
+def _says(cell: str, field: FieldInfo) -> bool:
+    if field.is_required():
+        return cell == "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, Section):
+        return cell == "below"
+    if cell.startswith("as "):
+        return cell == "as `wire.body_limit`" and default == Config(routes=()).wire.body_limit
+    if cell == "–":
+        return default in (None, (), {})
+    read_as: Any = Annotated[(field.annotation, "as in the model", *field.metadata)]
+    return bool(TypeAdapter(read_as).validate_python(value_of(cell.strip("`"))) == default)
+
+
+def test_what_is_not_supported_yet_is_listed() -> None:
+    listed = sections(page("docs/configuration.md"))["Not supported yet"]
+    words = {word for words in KEYS.values() for word in words}
+
+    assert {word for word in words if f"`{word}`" not in listed} == set()
+    assert {pattern for pattern in VALUES if not re.search(rf"`(?:\S*\.)?{pattern.split('.')[-1]}`", listed)} == set()
+
+
+def test_nothing_is_called_unsupported_that_is_not() -> None:
+    first, _, _ = sections(page("docs/configuration.md"))["Not supported yet"].partition("| key |")
+    words = {word for words in KEYS.values() for word in words}
+    named = {word for line in first.splitlines() for word in re.findall(r"`(\w+)`", line.rpartition(" | ")[2])}
+
+    assert named <= words
+
+
+EXAMPLES = [
+    pytest.param(text, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in PAGES
+    for number, (language, text) in enumerate(FENCED.findall(path.read_text(encoding="utf-8")), 1)
+    if language == "yaml"
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_a_configuration_loads(example: str, tmp_path: Path, key_files: dict[str, bytes]) -> None:
+    for name, content in key_files.items():
+        (tmp_path / name).write_bytes(content)
+    config = tmp_path / "routes.yaml"
+    # An example of one section is whole but for the one key that is always needed.
+    config.write_text(example if "routes:" in example.splitlines() else f"{example}\nroutes: []\n", encoding="utf-8")
+
+    load(config, {})  # raises ConfigError, whose text is every complaint
+
+
+@pytest.fixture(scope="module")
+def key_files() -> dict[str, bytes]:
+    """The files that the examples name."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return {
+        "idp.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "gateway.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "gateway.pem": _certificate(key),
+        "ca.pem": _certificate(key),
+        "internal.secret": b"0123456789" * 4 + b"\n",
+    }
+
+
+def _certificate(key: rsa.RSAPrivateKey) -> bytes:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example")])
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begins, begins + timedelta(days=3650))
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+WITH_COMPLAINTS = """\
+listen:
+  htttp: 127.0.0.1:8080
+upstreams:
+  orders:
+    targets: [http://127.0.0.1:9001]
+    timeouts: {try: 30, total: 10s}
+    health: {path: /up}
+routes:
+  - name: orders
+    match: {path: /orders/**, methods: [get]}
+    rate_limit: [standrad]
+    upstream: orders
+rate_limits:
+  standard: {by: consumer, limit: 100/minute}
+"""
+
+
+def test_complaints_look_as_the_documentation_shows_them(tmp_path: Path) -> None:
+    shown = sections_with_code(page("docs/configuration.md"))["Complaints"].splitlines()
+
+    assert [f"bad.yaml:{complaint}" for complaint in complaints(tmp_path, WITH_COMPLAINTS)] == shown
+
+
+def sections_with_code(text: str) -> dict[str, str]:
+    """The first fenced block below each heading."""
+    found: dict[str, str] = {}
+    heading = ""
+    for match in re.finditer(r"^#+ ([^\n]*)$|^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if match[1] is not None:
+            heading = match[1]
+        else:
+            found.setdefault(heading, match[2])
+    return found
+
+
+# -- observability -----------------------------------------------------------------------------------
+
+
+def series_name(family: Metric) -> str:
+    return f"{family.name}_total" if isinstance(family, CounterMetricFamily) else family.name
+
+
+def metric_names() -> dict[str, str]:
+    """The type of each metric by its name."""
+    return {series_name(family): family.type for family in Metrics().collect()}
+
+
+def test_every_metric_is_documented_with_its_type() -> None:
+    found = {
+        name: cells[0] for name, cells in rows(page("docs/observability.md")).items() if name.startswith("gateway_")
+    }
+
+    assert found == metric_names()
+
+
+def test_no_metric_is_named_that_does_not_exist() -> None:
+    known = metric_names()
+    parts = {
+        f"{name}_{part}" for name, kind in known.items() if kind == "histogram" for part in ("bucket", "sum", "count")
+    }
+
+    assert set(re.findall(r"\bgateway_[a-z0-9_]+", page("docs/observability.md"))) <= known.keys() | parts
+
+
+def test_a_metric_is_documented_with_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: dict[str, tuple[str, ...]] = {}
+    for kind in ("_counters", "_histograms", "_gauge", "_sampled_counter"):
+        made = getattr(Metrics, kind)
+
+        def noted(self: Metrics, name: str, help: str, names: tuple[str, ...], *more: Any, made: Any = made) -> Any:
+            labels[name] = names
+            return made(self, name, help, names, *more)
+
+        monkeypatch.setattr(Metrics, kind, noted)
+    Metrics()
+    documented = rows(page("docs/observability.md"))
+
+    assert {name: tuple(re.findall(r"`(\w+)`", documented[name][1])) for name in labels} == labels
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def put(self, line: bytes) -> None:
+        self.lines.append(line)
+
+
+def test_the_access_log_is_documented_field_by_field() -> None:
+    sink = Lines()
+    AccessLog(sink).add(Call(Request("GET", b"/", Fields([]), Peer("127.0.0.1", 1)), "id"), 200, 0, 0, 0.0, 0.0)
+    fields = list(orjson.loads(sink.lines[0]))
+
+    assert list(rows(sections(page("docs/observability.md"))["Access log"])) == fields
+    assert list(orjson.loads(sections_with_code(page("docs/observability.md"))["Access log"])) == fields
+
+
+def test_every_admin_endpoint_is_documented() -> None:
+    from gateway.admin.app import admin_app
+
+    app = admin_app(Metrics().registry, list)
+    endpoints = {f"GET {resource.canonical}" for resource in app.router.resources()}
+
+    assert set(rows(sections(page("docs/observability.md"))["Admin endpoints"])) == endpoints
+
+
+# -- the wire ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("From client to upstream", HOP_BY_HOP | OVERRIDES | IDENTITY | OURS),
+        ("From upstream to client", NOT_PASSED),
+    ],
+)
+def test_every_header_that_does_not_pass_is_named(heading: str, names: set[bytes]) -> None:
+    named = {name.lower().encode() for name in re.findall(r"`([\w-]+)`", sections(page("docs/wire.md"))[heading])}
+
+    assert names - named == set()
+
+
+# -- command line ------------------------------------------------------------------------------------
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    assert [heading for heading in sections(page("docs/cli.md")) if heading.startswith("`")] == [
+        f"`gateway {name}`" for name in COMMANDS
+    ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_is_documented(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    options = set(re.findall(r"(?<![\w-])--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    text = sections(page("docs/cli.md"))[f"`gateway {name}`"]
+
+    assert {option for option in options if option not in text and option != "--config"} == set()
+    assert "--config" not in options or "-c FILE" in text
+
+
+SESSIONS = [
+    (command, shown)
+    for language, text in FENCED.findall(page("docs/cli.md"))
+    if language == "console"
+    for command, _, shown in [text.removeprefix("$ ").partition("\n")]
+    if command.split()[1] in ("check", "routes", "explain")
+]
+
+
+@pytest.mark.parametrize(("command", "shown"), SESSIONS, ids=[command for command, _ in SESSIONS])
+def test_the_output_in_the_documentation_is_what_the_command_prints(
+    command: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for variable in set(re.findall(r"\$\{(\w+):-", page("config/routes.yaml"))) | {"COLUMNS"}:
+        monkeypatch.delenv(variable, raising=False)
+
+    assert main(shlex.split(command)[1:]) == 0
+    printed = capsys.readouterr().out
+    assert [line.rstrip() for line in printed.splitlines()] == shown.splitlines()
+
+
+# -- links -------------------------------------------------------------------------------------------
+
+LINKS = [
+    pytest.param(path, link, id=f"{path.relative_to(ROOT)}: {link}")
+    for path in PAGES
+    for link in dict.fromkeys(re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text(encoding="utf-8"))))
+    if "://" not in link and not link.startswith("mailto:")
+]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose(path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("path", "link"), LINKS)
+def test_a_link_leads_somewhere(path: Path, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = path.parent / file if file else path
+
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
