@@ -14,9 +14,8 @@ from itertools import count
 from gateway.errors import GatewayError, Refused, reply_to
 from gateway.exchange import Call, Caller, Reply, Request
 from gateway.http.forward import loops
-from gateway.http.reply import field_lines
 from gateway.http.trust import Network, hear
-from gateway.limits.headers import quota_headers
+from gateway.limits.headers import quota_lines
 from gateway.pipe import Send
 from gateway.routing.finder import Finder
 from gateway.routing.router import Router
@@ -73,7 +72,7 @@ class Handler:
             reply = self._reply_to(call, GatewayError())
         reply.added = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n" % call.id.encode()
         if call.quotas:
-            reply.added += field_lines(quota_headers(call.quotas))
+            reply.added += quota_lines(call.quotas)
         return reply
 
     def _find(self, call: Call) -> Route:

@@ -109,7 +109,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
-        self._pool.made(self)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader

@@ -39,7 +39,7 @@ class Pool:
         self._server_name = (server_name or host) if tls is not None else None
         self._idle: list[UpstreamConnection] = []  # the most recently used last
         self._open: set[UpstreamConnection] = set()
-        self._connecting = 0
+        self._taken = 0  # places: one for each open connection, and for each that is being made
         self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -52,7 +52,7 @@ class Pool:
     @property
     def busy(self) -> int:
         """Connections in use or being made."""
-        return len(self._open) + self._connecting - len(self._idle)
+        return self._taken - len(self._idle)
 
     def take(self) -> UpstreamConnection | None:
         """A connection at rest, or None."""
@@ -71,21 +71,29 @@ class Pool:
         if patience <= 0:
             raise DeadlinePassed
         until = time.monotonic() + patience
-        while len(self._open) + self._connecting >= self._limit:
+        while self._taken >= self._limit:
             connection = await self._wait(until - time.monotonic())
-            if connection is not None:
+            if connection is None:
+                break  # the place of one that is gone: it is ours now
+            if not connection.transport.is_closing():
                 return connection
+        else:
+            self._taken += 1
         loop = asyncio.get_running_loop()
-        self._connecting += 1
+        made = None
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                _, connection = await loop.create_connection(
+                _, made = await loop.create_connection(
                     lambda: UpstreamConnection(self, loop),
                     self._host,
                     self._port,
                     ssl=self._tls,
                     server_hostname=self._server_name,
                 )
+            if made.transport.is_closing():  # it spoke before it was asked
+                made = None
+                raise UpstreamFailed("bad_upstream_reply", sent=False)
+            self._open.add(made)
         except TimeoutError:
             if deadline <= until:
                 raise DeadlinePassed from None
@@ -93,16 +101,13 @@ class Pool:
         except OSError:  # refused, no route, unknown name, certificate not trusted (SSLError is an OSError)
             raise UpstreamFailed("upstream_unreachable", sent=False) from None
         finally:
-            self._connecting -= 1
-        return connection
-
-    def made(self, connection: UpstreamConnection) -> None:
-        """A connection has been established."""
-        self._open.add(connection)
+            if made is None:
+                self._vacate()
+        return made
 
     def release(self, connection: UpstreamConnection) -> None:
         """The connection's reply is complete and it may serve another request."""
-        if self._wake(connection):
+        if self._hand(connection):
             return
         if self._closed:
             connection.transport.close()
@@ -114,10 +119,12 @@ class Pool:
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is closed."""
-        self._open.discard(connection)
+        if connection not in self._open:  # closed again, or while it was being made
+            return
+        self._open.remove(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        self._wake(None)
+        self._vacate()
 
     def close(self) -> None:
         """Close what rests; what is in use closes when it is done."""
@@ -129,31 +136,39 @@ class Pool:
         self._idle.clear()
 
     async def _wait(self, patience: float) -> UpstreamConnection | None:
-        """The next connection to come free, or None when there is room for a new one. Raises Shed."""
+        """The next connection to come free, or None for the place of one that is gone. Raises Shed."""
         waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             async with asyncio.timeout(max(0.0, patience)):
                 return await waiter
-        except TimeoutError:
-            raise Shed("overloaded", detail="all connections to the service are busy", retry_after=1.0) from None
-        finally:
+        except BaseException as error:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            elif (
-                waiter.done()
-                and not waiter.cancelled()
-                and (given := waiter.result()) is not None
-                and not given.transport.is_closing()
-            ):
-                self.release(given)
+            elif not waiter.cancelled():  # it came in the moment we left: the next in line gets it
+                self._return(waiter.result())
+            if isinstance(error, TimeoutError):
+                detail = "all connections to the service are busy"
+                raise Shed("overloaded", detail=detail, retry_after=1.0) from None
+            raise
 
-    def _wake(self, connection: UpstreamConnection | None) -> bool:
-        """Hand `connection`, or the room for a new one, to whoever has waited longest."""
+    def _return(self, given: UpstreamConnection | None) -> None:
+        if given is None:
+            self._vacate()
+        elif not given.transport.is_closing():  # else `lost` sees to its place
+            self.release(given)
+
+    def _vacate(self) -> None:
+        """A place is free: it goes to whoever has waited longest, so that no newcomer comes before them."""
+        if not self._hand(None):
+            self._taken -= 1
+
+    def _hand(self, given: UpstreamConnection | None) -> bool:
+        """Hand a connection, or the place for a new one, to whoever has waited longest."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(connection)
+                waiter.set_result(given)
                 return True
         return False
 

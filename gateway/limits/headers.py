@@ -8,33 +8,32 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gateway.exchange import Headers, Quota
+from gateway.exchange import Quota
 
 
-def quota_headers(quotas: Sequence[Quota]) -> Headers:
-    """Both headers for `quotas`, or none: for allowed and refused replies alike."""
-    if not quotas:
-        return []
+def quota_lines(quotas: Sequence[Quota]) -> bytes:
+    """Both field lines for `quotas`, at least one, of allowed and refused replies alike.
+
+    Written as they go on the wire: half the time of making headers of them first.
+    """
     if len(quotas) == 1:
-        quota = quotas[0]
-        name, policy = _static(quota.policy, quota.limit, quota.window)
-        state = b"%b;r=%d;t=%d" % (name, quota.remaining, math.ceil(quota.reset_after))
-        return [(b"ratelimit-policy", policy), (b"ratelimit", state)]
-    static = [_static(quota.policy, quota.limit, quota.window) for quota in quotas]
-    states = [
-        b"%b;r=%d;t=%d" % (name, quota.remaining, math.ceil(quota.reset_after))
-        for (name, _), quota in zip(static, quotas, strict=True)
-    ]
-    return [
-        (b"ratelimit-policy", b", ".join(policy for _, policy in static)),
-        (b"ratelimit", b", ".join(states)),
-    ]
+        _, policy, limit, window, remaining, reset_after, _ = quotas[0]
+        return b"%b;r=%d;t=%d\r\n" % (_one(policy, limit, window), remaining, math.ceil(reset_after))
+    names = [_name(quota.policy) for quota in quotas]
+    policies = [b"%b;q=%d;w=%d" % (n, q.limit, math.ceil(q.window)) for n, q in zip(names, quotas, strict=True)]
+    states = [b"%b;r=%d;t=%d" % (n, q.remaining, math.ceil(q.reset_after)) for n, q in zip(names, quotas, strict=True)]
+    return b"ratelimit-policy: %b\r\nratelimit: %b\r\n" % (b", ".join(policies), b", ".join(states))
 
 
 @lru_cache(1024)
-def _static(policy: str, limit: int, window: float) -> tuple[bytes, bytes]:
-    """What never changes for a policy: its name as a structured-field string, and its RateLimit-Policy item."""
-    # Printable ASCII is all such a string can hold (RFC 9651 section 3.3.3).
+def _one(policy: str, limit: int, window: float) -> bytes:
+    """What never changes for a policy that stands alone."""
+    name = _name(policy)
+    return b"ratelimit-policy: %b;q=%d;w=%d\r\nratelimit: %b" % (name, limit, math.ceil(window), name)
+
+
+@lru_cache(1024)
+def _name(policy: str) -> bytes:
+    """A policy's name as a structured-field string: printable ASCII is all it can hold (RFC 9651 section 3.3.3)."""
     printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in policy)
-    name = b'"%b"' % printable.replace("\\", "\\\\").replace('"', '\\"').encode()
-    return name, b"%b;q=%d;w=%d" % (name, limit, math.ceil(window))
+    return b'"%b"' % printable.replace("\\", "\\\\").replace('"', '\\"').encode()

@@ -127,7 +127,10 @@ class Metrics(Collector):
             ("route", "policy", "decision"),
         )
         self.store_duration = self._histograms(
-            "gateway_store_duration_seconds", "Round trips to the shared store; one may carry many checks.", ("store",), STORE_SECONDS
+            "gateway_store_duration_seconds",
+            "Round trips to the shared store; one may carry many checks.",
+            ("store",),
+            STORE_SECONDS,
         )
         self.store_up = self._gauge("gateway_store_up", "1 while the store answers, else 0.", ("store",))
         self.store_errors = self._sampled_counter(
