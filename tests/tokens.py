@@ -7,10 +7,14 @@ import json
 from functools import cache
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
-from gateway.exchange import Call, Fields, Headers, Peer, Request
+from gateway.auth.providers import BadCredential
+from gateway.auth.tokens import JwtProvider
+from gateway.exchange import Call, Caller, Fields, Headers, Peer, Request, header
+from tests.fakes import Clock
 
 NOW = 1_750_000_000.0
 SECRET = b"a secret of thirty-two bytes, ok"
@@ -71,3 +75,27 @@ def call_with(*headers: tuple[bytes, bytes], target: bytes = b"/") -> Call:
 def bearer(token: bytes) -> Call:
     """A call with this Bearer token."""
     return call_with((b"authorization", b"Bearer " + token))
+
+
+def provider(**changes: Any) -> JwtProvider:
+    usual: dict[str, Any] = {"key": SECRET, "algorithms": ["HS256"], "clock": Clock(NOW)}
+    return JwtProvider("idp", **(usual | changes))
+
+
+async def refusal(provider: JwtProvider, call: Call) -> BadCredential:
+    """The refusal of this call, which must be a 401 that says how to authenticate."""
+    with pytest.raises(BadCredential) as caught:
+        await provider.identify(call)
+    error = caught.value
+    assert (error.status, error.code) == (401, "unauthenticated")
+    challenge = header(error.headers, b"www-authenticate")
+    assert challenge is not None
+    assert challenge.startswith(b'Bearer realm="gateway", error="invalid_token"')
+    assert error.detail
+    return error
+
+
+async def accepted(provider: JwtProvider, token: bytes) -> Caller:
+    caller = await provider.identify(bearer(token))
+    assert caller is not None
+    return caller

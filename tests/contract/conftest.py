@@ -1,11 +1,12 @@
 """Fixtures for suites that run over every rate store."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from gateway.limits.redis import connect
+from gateway.limits.redis import RedisStore, connect
 from tests.servers import RedisServer, redis_server
 
 
@@ -30,3 +31,20 @@ async def client(shared_server: RedisServer) -> AsyncIterator[Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def make_store(client: Redis, shared_server: RedisServer) -> AsyncIterator[Callable[..., RedisStore]]:
+    """Makes stores on the shared, empty server, and closes them also when the test has failed.
+
+    With a generous timeout: slow machines run this too, and what it tests is the counting.
+    """
+    made: list[RedisStore] = []
+
+    def make(**options: Any) -> RedisStore:
+        made.append(RedisStore(connect(shared_server.url, 5.0), timeout=5.0, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        await store.close()

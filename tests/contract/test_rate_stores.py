@@ -1,7 +1,7 @@
 """What every store of rate limits must do, run over memory and over a real Redis-compatible server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 from gateway.limits.failover import SharedStore
 from gateway.limits.gcra import TICKS, rate
 from gateway.limits.memory import MemoryStore
-from gateway.limits.redis import RedisStore, connect
+from gateway.limits.redis import RedisStore
 from gateway.limits.store import RateStore
 from tests.fakes import Clock
-from tests.servers import RedisServer
+
+MakeStore = Callable[..., RedisStore]
 
 TEN = rate("ten", 10, 3600.0)
 THREE = rate("three", 3, 3600.0)
@@ -26,16 +27,12 @@ class Subject:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def subject(request: pytest.FixtureRequest, client: Redis, shared_server: RedisServer) -> AsyncIterator[Subject]:
+async def subject(request: pytest.FixtureRequest, make_store: MakeStore) -> Subject:
     clock = Clock()
     if request.param == "memory":
-        yield Subject(MemoryStore(clock=clock), clock)
-        return
-    # Slow machines run this too: what is tested here is the counting, not the time it may take.
-    redis = RedisStore(connect(shared_server.url, 5.0), timeout=5.0, now_ticks=lambda: int(clock() * TICKS))
-    store = SharedStore(redis, on_failure="closed")
-    yield Subject(store, clock)
-    await store.close()
+        return Subject(MemoryStore(clock=clock), clock)
+    shared = make_store(now_ticks=lambda: int(clock() * TICKS))
+    return Subject(SharedStore(shared, on_failure="closed"), clock)
 
 
 async def take(subject: Subject, *keys: bytes, rate: object = TEN) -> list[bool]:
@@ -103,43 +100,37 @@ async def test_several_limits_are_taken_atomically(subject: Subject) -> None:
     assert [(quota.allowed, quota.remaining) for quota in quotas] == [(True, 0), (True, 0)]
 
 
-async def test_e13_each_key_of_redis_ends_when_its_debt_does(client: Redis, shared_server: RedisServer) -> None:
-    store = RedisStore(connect(shared_server.url, 5.0), timeout=5.0, prefix=b"test:")
+async def test_e13_each_key_of_redis_ends_when_its_debt_does(client: Redis, make_store: MakeStore) -> None:
+    store = make_store(prefix=b"test:")
     takes = [(b"%032d" % n, TEN, 1 + n % 10) for n in range(200)]
     await asyncio.gather(*(store.take([take]) for take in takes))
-    await store.close()
     assert await client.dbsize() == 200
     for key, _, cost in takes:
         left = await client.pttl(b"test:limit:" + key)
         assert cost * 360_000 - 30_000 < left <= cost * 360_000
 
 
-async def test_e12_the_clock_is_the_servers(client: Redis, shared_server: RedisServer) -> None:
+async def test_e12_the_clock_is_the_servers(client: Redis, make_store: MakeStore) -> None:
     # Two gateways with whatever clocks: neither sends a time, and what is stored is the server's.
-    stores = [RedisStore(connect(shared_server.url, 5.0), timeout=5.0) for _ in range(2)]
+    stores = [make_store() for _ in range(2)]
     second = rate("r", 1, 3600.0, burst=2)
     for store in stores:
         assert (await store.take([(b"k", second, 1)]))[0].allowed
     for store in stores:
         assert not (await store.take([(b"k", second, 1)]))[0].allowed
-        await store.close()
     seconds, _ = await client.time()
     stored = int(await client.get(b"gw:limit:k") or 0)
     assert stored / TICKS + 1_735_689_600 == pytest.approx(seconds + 7200, abs=30)
 
 
-async def test_e4_two_instances_share_one_limit(client: Redis, shared_server: RedisServer) -> None:
-    stores = [RedisStore(connect(shared_server.url, 5.0), timeout=5.0) for _ in range(2)]
+async def test_e4_two_instances_share_one_limit(client: Redis, make_store: MakeStore) -> None:
+    stores = [make_store() for _ in range(2)]
     answers = await asyncio.gather(*(stores[n % 2].take([(b"k", TEN, 1)]) for n in range(60)))
     assert sum(quota.allowed for (quota,) in answers) == 10
-    for store in stores:
-        await store.close()
 
 
-async def test_e8_a_server_whose_scripts_were_flushed_is_taught_again(
-    client: Redis, shared_server: RedisServer
-) -> None:
-    store = RedisStore(connect(shared_server.url, 5.0), timeout=5.0)
+async def test_e8_a_server_whose_scripts_were_flushed_is_taught_again(client: Redis, make_store: MakeStore) -> None:
+    store = make_store()
     for _ in range(3):
         await client.script_flush()
         answers = await asyncio.gather(*(store.take([(b"k", rate("r", 90, 3600.0), 1)]) for _ in range(20)))
@@ -147,29 +138,26 @@ async def test_e8_a_server_whose_scripts_were_flushed_is_taught_again(
     (quota,) = await store.take([(b"k", rate("r", 90, 3600.0), 1)])
     assert quota.remaining == 90 - 61  # nothing was counted twice
     assert store.health.errors == 0
-    await store.close()
 
 
-async def test_e8_a_flushed_server_counts_on_from_nothing(client: Redis, shared_server: RedisServer) -> None:
-    store = RedisStore(connect(shared_server.url, 5.0), timeout=5.0)
+async def test_e8_a_flushed_server_counts_on_from_nothing(client: Redis, make_store: MakeStore) -> None:
+    store = make_store()
     for _ in range(2):
         answers = [await store.take([(b"k", THREE, 1)]) for _ in range(4)]
         assert [quota.allowed for (quota,) in answers] == [True, True, True, False]
         await client.flushall()
-    await store.close()
 
 
-async def test_what_is_asked_in_one_turn_travels_together(client: Redis, shared_server: RedisServer) -> None:
+async def test_what_is_asked_in_one_turn_travels_together(client: Redis, make_store: MakeStore) -> None:
     trips: list[float] = []
-    store = RedisStore(connect(shared_server.url, 5.0), timeout=5.0, observe=trips.append)
+    store = make_store(observe=trips.append)
     await asyncio.gather(*(store.take([(b"%d" % n, TEN, 1)]) for n in range(200)))
     assert len(trips) == 1
     assert 0 < trips[0] < 5
-    await store.close()
 
 
-async def test_a_caller_who_leaves_does_not_disturb_the_others(client: Redis, shared_server: RedisServer) -> None:
-    store = RedisStore(connect(shared_server.url, 5.0), timeout=5.0)
+async def test_a_caller_who_leaves_does_not_disturb_the_others(client: Redis, make_store: MakeStore) -> None:
+    store = make_store()
     tasks = [asyncio.create_task(store.take([(b"k", TEN, 1)])) for _ in range(6)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -186,4 +174,3 @@ async def test_a_caller_who_leaves_does_not_disturb_the_others(client: Redis, sh
     (quota,) = await store.take([(b"k", TEN, 1)])
     assert quota.remaining == 10 - 7  # the question of one who left was on its way and counts
     assert store.health.errors == 0
-    await store.close()

@@ -29,8 +29,10 @@ RATE = rate("r", 5, 3600.0)
 async def store_of(url: str, on_failure: OnFailure = "local", failures: int = 3) -> AsyncIterator[SharedStore]:
     redis = RedisStore(connect(url, TIMEOUT), timeout=TIMEOUT, health=StoreHealth(failures, PAUSE))
     store = SharedStore(redis, on_failure=on_failure)
-    yield store
-    await store.close()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def ask(store: SharedStore, key: bytes = b"k") -> tuple[bool, str, bool]:
@@ -131,20 +133,22 @@ async def test_e7_a_frozen_redis_holds_up_many_callers_no_longer_than_one(own_se
 async def test_e7_it_is_the_stores_timeout_that_counts_not_the_sockets(own_server: RedisServer) -> None:
     client = connect(own_server.url, timeout=30.0)
     store = RedisStore(client, timeout=TIMEOUT, health=StoreHealth(failures=1000))
-    await client.ping()
-    own_server.freeze()
-    waves = []
-    for wave in range(FLIGHTS + 2):  # the last two find every pipeline taken, and are not sent
-        waves.append(asyncio.create_task(timed_out(store, b"wave-%d" % wave)))
-        await asyncio.sleep(0.001)
-    assert max(await asyncio.gather(*waves)) < TIMEOUT + 1.0
-    own_server.thaw()
-    (quota,) = await eventually(store, b"after")
-    assert quota.allowed
-    # What was sent has been counted; what was not sent, and is answered, is never sent later.
-    counted = await client.keys(b"gw:limit:wave-*")
-    assert sorted(counted) == [b"gw:limit:wave-%d" % wave for wave in range(FLIGHTS)]
-    await store.close()
+    try:
+        await client.ping()
+        own_server.freeze()
+        waves = []
+        for wave in range(FLIGHTS + 2):  # the last two find every pipeline taken, and are not sent
+            waves.append(asyncio.create_task(timed_out(store, b"wave-%d" % wave)))
+            await asyncio.sleep(0.001)
+        assert max(await asyncio.gather(*waves)) < TIMEOUT + 1.0
+        own_server.thaw()
+        (quota,) = await eventually(store, b"after")
+        assert quota.allowed
+        # What was sent has been counted; what was not sent, and is answered, is never sent later.
+        counted = await client.keys(b"gw:limit:wave-*")
+        assert sorted(counted) == [b"gw:limit:wave-%d" % wave for wave in range(FLIGHTS)]
+    finally:
+        await store.close()
 
 
 async def test_e7_a_redis_that_was_never_there_stops_nobody() -> None:
