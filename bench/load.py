@@ -48,12 +48,15 @@ def load(
     connections: int,
     core: int | None,
     pid: int,
+    varied: bool = False,
 ) -> Figure:
-    """Raises RuntimeError when any reply was not a good one: such a figure means nothing."""
+    """With `varied` no request is like another. Raises RuntimeError when any reply was not a good one: such a figure means nothing."""
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(REPORT)]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     command.append(f"http://127.0.0.1:{port}{path}")
+    if varied:
+        command += ["--", "varied"]
     used = cpu_seconds(pid)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds + GRACE, preexec_fn=pinned(core), check=False

@@ -72,7 +72,7 @@ def upstream(folder: Path, core: int | None) -> Started:
         "upstream",
         core,
         "",
-        f"default_type application/json; location / {{ return 200 '{body}'; }}",
+        f"default_type application/json; location / {{ add_header X-Trace $http_x_trace; return 200 '{body}'; }}",
     )
 
 
@@ -124,7 +124,7 @@ def ours_bare(bench: Bench) -> Started:
         "bare",
         f"""
 upstreams:
-  orders: {{targets: [http://127.0.0.1:{bench.upstream}]}}
+  orders: {{targets: [http://127.0.0.1:{bench.upstream}], retry: off, breaker: off}}
 routes:
   - {{name: orders, match: {{path: /orders/**}}, upstream: orders}}
 logging: {{access: off}}

@@ -76,6 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=5, help="length of one measurement (default: 5)")
     parser.add_argument("--connections", type=int, default=32, help="kept-alive client connections (default: 32)")
     parser.add_argument("--only", nargs="+", choices=all_names(), help="these, and nginx as the reference")
+    parser.add_argument("--varied", action="store_true", help="every request and reply differs from the last")
     options = parser.parse_args()
     if min(options.rounds, options.seconds, options.connections) < 1:
         parser.error("rounds, seconds and connections must be at least 1")
@@ -105,7 +106,15 @@ def measure(
         figure = None
         for seconds in (WARM_UP, options.seconds):
             figure = load(
-                wrk, port, PATH, headers, seconds=seconds, connections=options.connections, core=core, pid=pid
+                wrk,
+                port,
+                PATH,
+                headers,
+                seconds=seconds,
+                connections=options.connections,
+                core=core,
+                pid=pid,
+                varied=options.varied,
             )
     assert figure is not None
     return figure
@@ -114,7 +123,8 @@ def measure(
 def report(chosen: Sequence[System], figures: Mapping[str, Sequence[Figure]], options: argparse.Namespace) -> None:
     machine = describe()
     table = Table(
-        title=f"{options.rounds} rounds of {options.seconds} s, {options.connections} connections",
+        title=f"{options.rounds} rounds of {options.seconds} s, {options.connections} connections"
+        + (", every request another" if options.varied else ""),
         caption=f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}",
     )
     table.add_column("system")
@@ -142,8 +152,13 @@ def report(chosen: Sequence[System], figures: Mapping[str, Sequence[Figure]], op
             "runs": [asdict(run) for run in runs],
         }
     console.print(table)
-    settings = {"rounds": options.rounds, "seconds": options.seconds, "connections": options.connections}
-    file = keep("wire", {**settings, "reference": REFERENCE, "systems": kept})
+    settings = {
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "connections": options.connections,
+        "varied": options.varied,
+    }
+    file = keep("wire-varied" if options.varied else "wire", {**settings, "reference": REFERENCE, "systems": kept})
     console.print(f"written to {file.relative_to(Path(__file__).parent.parent)}")
 
 
