@@ -92,7 +92,8 @@ class UpstreamConnection(asyncio.Protocol):
                 if self._writable is not None:
                     self._expect(time.monotonic() + self._pool.idle_timeout, NEVER)
                     await self._writable
-                    self._expires = NEVER
+                    if self._waiter is not None:  # else the reply is on its way, and what is awaited is its next byte
+                        self._expires = NEVER
         except GatewayError as error:
             self._pump = None
             self._fail(error)
@@ -122,9 +123,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._deliver(reader.reply)
 
     def eof_received(self) -> bool:
-        self._reader.eof()
-        if self._reader.reply is not None and self._reader.complete:
-            self._deliver(self._reader.reply)
+        reader = self._reader
+        if not reader.complete:  # a connection at rest has nothing to deliver
+            reader.eof()
+            if reader.complete and reader.reply is not None:
+                self._deliver(reader.reply)
         return False  # the transport closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,9 +173,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._expires = NEVER
         if reader.keep and self._pump is None and not self.transport.is_closing():
             self._pool.release(self)
-        else:  # also when the upstream answered before it had the whole request
-            self._stop_pump()
-            self.transport.close()
+        else:  # also when the upstream answered before it had the whole request, of which it may read no more
+            self.abort()
 
     def _switch(self, early: bytes) -> None:
         """From here on only bytes flow; nothing is read until the other end is joined."""

@@ -15,6 +15,7 @@ from gateway.errors import ClientGone, GatewayError, Refused
 from gateway.exchange import NEVER, Body, Call, Fields, Hop, Peer, Reply, Request, Stream, Tunnel
 from gateway.http.reader import RequestReader
 from gateway.http.reply import CONTINUE, LAST_CHUNK, bodiless, chunk, reply_head
+from gateway.http.reset import reset
 
 if TYPE_CHECKING:
     from gateway.http.server import Server
@@ -270,7 +271,8 @@ class ServerConnection(asyncio.Protocol):
             await self._pass_on(body, chunked)
         except GatewayError as error:
             call.error = error
-            self._transport.abort()  # no clean end: RFC 9112 section 8
+            self._closing = True  # what waits behind it would be done for nobody
+            reset(self._transport)  # no clean end: RFC 9112 section 8
         finally:
             body.close()
             call.hops.append(Hop("stream", "", "", started, time.monotonic() - started))

@@ -92,7 +92,7 @@ class Forwarder:
         """`identity` names further fields that only the gateway may set, lowercase. `host` is `upstream`
         (the target's), `client` (as received) or a literal. `instance` tells this gateway's Via apart.
         """
-        self._dropped = HOP_BY_HOP | OURS | OVERRIDES | IDENTITY | set(identity)
+        self._dropped = HOP_BY_HOP | OURS | OVERRIDES | IDENTITY | {plain(name) for name in identity}
         self._host = host
         self._fixed_host = None if host in ("upstream", "client") else host.encode()
         self._names: dict[bytes, bytes] = {}
@@ -138,11 +138,15 @@ class Forwarder:
 
     def _judge(self, name: bytes) -> bytes:
         """`name: ` when the field passes, b"" when it is dropped; remembered for the next time."""
-        plain = name.replace(b"_", b"-").replace(b".", b"-")
-        prefix = b"" if plain in self._dropped or name in self._dropped else name + b": "
+        prefix = b"" if plain(name) in self._dropped else name + b": "
         if len(self._names) < KNOWN_NAMES:
             self._names[name] = prefix
         return prefix
+
+
+def plain(name: bytes) -> bytes:
+    """A header name without the differences that CGI and its heirs do not see."""
+    return name.replace(b"_", b"-").replace(b".", b"-")
 
 
 def _framing(call: Call, request: Request) -> bytes:
@@ -163,17 +167,18 @@ def _forwarding(call: Call) -> bytes:
     peer = call.request.peer
     if not peer.trusted and peer.forwarded[0] == call.host and peer.forwarded[1]:
         return peer.forwarded[1]
-    chain = peer.address
+    address = "unknown" if peer.address == "unix" else peer.address  # RFC 7239 section 6.2
+    chain = address
     forwarded = b""
     if peer.trusted:
         values = call.request.headers
         received = [value for name, value in values if name == b"x-forwarded-for"]
         if received:
-            chain = b", ".join([*received, peer.address.encode()]).decode("latin-1")
+            chain = b", ".join([*received, address.encode()]).decode("latin-1")
         elements = [value for name, value in values if name == b"forwarded"]
         if elements:
             forwarded = b", ".join(elements) + b", "
-    node = peer.address if ":" not in peer.address else f'"[{peer.address}]"'
+    node = address if ":" not in address else f'"[{address}]"'
     host = call.host.decode("latin-1")
     quoted = f'"{host}"' if host and not host.replace(".", "").replace("-", "").isalnum() else host
     element = f"for={node}" + (f";host={quoted}" if host else "") + f";proto={call.scheme}"

@@ -11,12 +11,18 @@ import httptools
 from gateway.exchange import Headers, Reply, header
 from gateway.http.reply import field_lines
 from gateway.http.stream import BodyStream
-from gateway.http.syntax import frame_reply
+from gateway.http.syntax import LENGTHS, frame_reply
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a reply's head; twice what clients may send, as replies carry cookies and policies."""
 
 HEADER_COUNT = 200
+
+CHUNK_ALLOWANCE = 64
+"""Bytes a chunk may cost beside its data; twice HEAD_LIMIT comes on top, once, for head and trailers."""
+
+FIRST = ord("H")
+"""How a reply begins: HTTP/. llhttp would take RTSP/ and ICE/ as well."""
 
 INTERIM = 8
 """1xx replies before the real one; more is an upstream that never answers."""
@@ -58,6 +64,7 @@ class ReplyReader:
         "_interim",
         "_last",
         "_method",
+        "_overhead",
         "_parser",
         "_parts",
         "_upgrade",
@@ -78,6 +85,7 @@ class ReplyReader:
         self._method = ""
         self._upgrade = False
         self._head_bytes = 0
+        self._overhead = 0  # bytes that were not data of the body, less what chunks may cost
         self._interim = 0
         self._last: Repeated | None = None
         self.reply: Reply | None = None  # set once its head is complete
@@ -99,7 +107,9 @@ class ReplyReader:
         self._method = method
         self._upgrade = upgrade
         self._head_bytes = 0
+        self._overhead = 0
         self._interim = 0
+        self._parts = []
         self.reply = None
         self.stream = None
         self.complete = False
@@ -113,7 +123,11 @@ class ReplyReader:
         if last is not None and len(data) == last.whole and data.startswith(last.head) and self._can_repeat():
             self._repeat(data, last)
             return
+        if not self._head_bytes and data[0] != FIRST:
+            self.bad = "not HTTP"
+            return
         self._head_bytes += len(data)
+        self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
@@ -129,6 +143,8 @@ class ReplyReader:
             self._remember(data)
         if self.reply is None and self._head_bytes > HEAD_LIMIT:
             self.bad = self.bad or "the head is too long"
+        elif self._overhead > 2 * HEAD_LIMIT and not self.complete:
+            self.bad = self.bad or "chunk extensions or trailers are too long"
 
     def _can_repeat(self) -> bool:
         return not self._head_bytes and self._method != "HEAD"
@@ -157,7 +173,13 @@ class ReplyReader:
 
     # -- what llhttp calls ---------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self.complete:  # another reply behind this one
+            self.keep = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.reply is not None:
+            return  # trailers are dropped
         if value and value[-1] <= 32:
             value = value.rstrip(b" \t")  # llhttp leaves the white space behind a value
         self._headers.append((name.lower(), value))
@@ -168,7 +190,7 @@ class ReplyReader:
             self.keep = False
             return
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             self._interim_reply(status, headers)
             return
         try:
@@ -176,7 +198,11 @@ class ReplyReader:
         except ValueError as error:
             self.bad = str(error)
 
+    def on_chunk_header(self) -> None:
+        self._overhead -= CHUNK_ALLOWANCE
+
     def on_body(self, data: bytes) -> None:
+        self._overhead -= len(data)
         if self.complete:  # the body of a HEAD or 304: ignored, and the connection with it
             self.keep = False
         elif self.stream is not None:
@@ -185,7 +211,6 @@ class ReplyReader:
             self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        self._headers = []  # trailers are dropped
         if self.reply is not None and not self.complete:
             self._end()
 
@@ -220,8 +245,12 @@ class ReplyReader:
 
     def _final_reply(self, status: int, headers: Headers) -> None:
         """Raises ValueError."""
+        if not 200 <= status < 600:
+            raise ValueError("status")
         if len(headers) > HEADER_COUNT:
             raise ValueError("too many header fields")
+        if self._head_bytes > HEAD_LIMIT and sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_LIMIT:
+            raise ValueError("the head is too long")
         index = dict(headers)
         self.keep = frame_reply(self._parser.get_http_version(), headers, index)
         not_passed = NOT_PASSED
@@ -232,6 +261,8 @@ class ReplyReader:
         end_to_end = [field for field in headers if field[0] not in not_passed]
         length = index.get(b"content-length")
         self.length = None if length is None else int(length)
+        if self.length is not None and self.length >= LENGTHS:
+            raise ValueError("content-length")
         self.until_close = False
         if self._method == "HEAD" or status in (204, 304):
             if length is not None and status != 204:

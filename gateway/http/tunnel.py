@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from gateway.http.reset import reset
+
 HALF_CLOSED = 10.0
 """Seconds of silence allowed once one side has ended: enough for a closing handshake, not for a leak."""
 
@@ -38,11 +40,11 @@ class TunnelEnd(asyncio.Protocol):
         elif not other.is_closing():
             other.write_eof()
             self._tunnel.half_closed()
-        return True
+        return self.transport.can_write_eof()  # True leaves our direction open, which TLS cannot
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self.other.transport.abort()
+            reset(self.other.transport)
         else:
             self.other.transport.close()
         self._tunnel.lost()

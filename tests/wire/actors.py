@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,8 +107,14 @@ class Upstream:
         """The request lines that arrived, in order."""
         return re.findall(rb"(?m)^([A-Z]+ \S+) HTTP/1\.1\r$", self.received)
 
-    async def start(self) -> "Upstream":
-        self._server = await asyncio.start_server(self._visited, "127.0.0.1", 0)
+    async def hears(self, data: bytes) -> None:
+        """Wait until `data` has arrived."""
+        async with asyncio.timeout(PATIENCE):
+            while data not in self.received:
+                await asyncio.sleep(0.002)
+
+    async def start(self, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> "Upstream":
+        self._server = await asyncio.start_server(self._visited, host, 0, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
