@@ -84,10 +84,12 @@ class UpstreamConnection(asyncio.Protocol):
         """Write a body at its source's and the upstream's pace; the wait for the reply counts from its end."""
         started = time.monotonic()
         chunked = body.length is None
+        missing = body.length or 0
         try:
             while data := await body.read():
                 if self.transport.is_closing():
                     return
+                missing -= len(data)
                 self.transport.write(chunk(data) if chunked else data)
                 if self._writable is not None:
                     self._expect(time.monotonic() + self._pool.idle_timeout, NEVER)
@@ -99,9 +101,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(error)
             self.transport.abort()
             return
+        self._pump = None
         if chunked:
             self.transport.write(LAST_CHUNK)
-        self._pump = None
+        elif missing:  # its reader was closed: what was announced will not come, so this is no request
+            self.abort()
+            return
         now = time.monotonic()
         if self._waiter is not None:
             self._expect(now + patience, deadline + now - started)
@@ -124,10 +129,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         reader = self._reader
-        if not reader.complete:  # a connection at rest has nothing to deliver
-            reader.eof()
-            if reader.complete and reader.reply is not None:
-                self._deliver(reader.reply)
+        if not reader.complete and reader.eof() and reader.reply is not None:
+            self._deliver(reader.reply)
         return False  # the transport closes itself
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -155,7 +158,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _deliver(self, reply: Reply) -> None:
         """The head is there, and perhaps all of it."""
         reader, waiter = self._reader, self._waiter
-        if waiter is not None and not waiter.done():  # a waiter that is done was cancelled
+        if waiter is not None:
+            if waiter.done():  # cancelled in this very moment: it is about to abandon us
+                return
             if reader.complete:
                 reply.body = reply.body or reader.body()
             else:

@@ -161,10 +161,12 @@ class ReplyReader:
         self.reply = Reply(last.status, last.headers.copy(), data[len(last.head) :], last.lines)
         self.complete = True
 
-    def eof(self) -> None:
-        """The upstream has ended its side."""
-        if self.until_close and self.reply is not None and not self.complete:
-            self._end()
+    def eof(self) -> bool:
+        """The upstream has ended its side; tells whether that has completed the reply."""
+        if not self.until_close or self.reply is None or self.complete:
+            return False
+        self._end()
+        return True
 
     def body(self) -> bytes:
         """The whole body of a complete reply, or what has come of it so far."""

@@ -23,9 +23,7 @@ class Listener:
         self.accepted.append(writer)
 
     def pool(self, limit: int = 1024, idle_timeout: float = 60.0, connect_timeout: float = 1.0) -> Pool:
-        return Pool(
-            "127.0.0.1", self.port, limit=limit, idle_timeout=idle_timeout, connect_timeout=connect_timeout
-        )
+        return Pool("127.0.0.1", self.port, limit=limit, idle_timeout=idle_timeout, connect_timeout=connect_timeout)
 
 
 @pytest.fixture

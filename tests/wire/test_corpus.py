@@ -83,3 +83,24 @@ async def test_the_corpus_in_single_bytes_is_treated_the_same(start: Start, upst
 
     corpus = [data for data in (*CLASSICS, *damaged(60, 99)) if len(data) < 300]
     check(corpus, await asyncio.gather(*map(drip, corpus)), upstream)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nx: y\r\n\r\n",
+        b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: y\nz: z\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\nok",
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 02\r\n\r\nok",
+        b"GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2;a\r\nok\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nok!",
+    ],
+)
+def test_the_strict_reader_sees_what_is_wrong(data: bytes) -> None:
+    with pytest.raises(Broken):
+        read_requests(data)

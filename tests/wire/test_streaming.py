@@ -159,8 +159,6 @@ def script_of(*replies: bytes) -> Script:
     return script
 
 
-
-
 # -- replies without a body ------------------------------------------------------------------------------
 
 
