@@ -50,7 +50,10 @@ def load(
     pid: int,
     varied: bool = False,
 ) -> Figure:
-    """With `varied` no request is like another. Raises RuntimeError when any reply was not a good one: such a figure means nothing."""
+    """With `varied` no request is like another.
+
+    Raises RuntimeError when any reply was not a good one: such a figure means nothing.
+    """
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(REPORT)]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]

@@ -29,7 +29,7 @@ class Observer:
         self._metrics = metrics
         self._access_log = access_log
         self._requests: dict[tuple[str, str, str, int, str], RequestSeries] = {}
-        self._hops: dict[tuple[str, str, str, str, bool], HopSeries] = {}
+        self._hops: dict[tuple[str, str, str, str], HopSeries] = {}
         self._refusals: dict[tuple[str, str], Counter] = {}
 
     def finished(self, call: Call, status: int, sent: int, received: int, took: float) -> None:
@@ -41,7 +41,7 @@ class Observer:
         own = took
         for stage, name, outcome, _, hop_took, waited in call.hops:
             scope = _upstream(call, name) if stage in UPSTREAM_STAGES else route
-            hop_key = (stage, scope, name, outcome, waited)
+            hop_key = (stage, scope, name, outcome)
             counter, histogram = self._hops.get(hop_key) or self._new_hop(hop_key)
             if counter is not None:
                 counter.inc()
@@ -86,9 +86,9 @@ class Observer:
         )
         return found
 
-    def _new_hop(self, key: tuple[str, str, str, str, bool]) -> HopSeries:
+    def _new_hop(self, key: tuple[str, str, str, str]) -> HopSeries:
         """What to count for a hop of this kind; nothing for a stage that is only logged."""
-        stage, scope, name, outcome, waited = key
+        stage, scope, name, outcome = key
         metrics = self._metrics
         found: HopSeries = (None, None)
         match stage:

@@ -10,7 +10,6 @@ from gateway.http.pool import Pool
 from gateway.resilience.breaker import Circuit
 from gateway.resilience.verdict import kind_of
 
-
 STATUS = [str(status) for status in range(1000)]
 
 

@@ -69,8 +69,7 @@ def telling(*messages: str | bytes | Iterable[str] | Iterable[bytes], answers: i
     async def play(end: Connection, seen: list[object]) -> None:
         for message in messages:
             await end.send(message)
-        for _ in range(answers):
-            seen.append(short(await end.recv()))
+        seen.extend([short(await end.recv()) for _ in range(answers)])
         await end.close()
         await listen(end, seen)
 
@@ -249,7 +248,7 @@ async def test_a_client_that_vanishes_ends_the_upstreams_side_within_a_second(
 
 
 async def test_a_drain_ends_tunnels(echoing: tuple[Gateway, list[object]]) -> None:
-    gateway, seen = echoing
+    gateway, _ = echoing
     end: ClientConnection = await connect(url(gateway.port), proxy=None)
     await end.send("here")
     await end.recv()
