@@ -13,7 +13,7 @@ from itertools import count
 
 from gateway.errors import GatewayError, Refused, reply_to
 from gateway.exchange import Call, Caller, Reply, Request
-from gateway.http.forward import loops
+from gateway.http.forward import ends_here, loops
 from gateway.http.trust import Network, hear
 from gateway.limits.headers import quota_lines
 from gateway.pipe import Send
@@ -57,7 +57,7 @@ class Handler:
     async def handle(self, call: Call) -> Reply:
         """From the request to the reply; errors become replies here, and only here."""
         try:
-            if call.request.target == b"*":
+            if call.request.method == "OPTIONS" and ends_here(call.request):
                 reply = Reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
             else:
                 route = self._find(call)

@@ -5,6 +5,7 @@ could pose as the gateway: identity, forwarding and routing-override fields, in 
 server folds into the same variable (X_User, X.User).
 """
 
+import re
 from collections.abc import Iterable
 
 from gateway.exchange import Call, Fields, Request
@@ -26,6 +27,7 @@ OURS = {
     b"host",
     b"content-length",
     b"expect",
+    b"max-forwards",
     b"via",
     b"x-request-id",
     b"forwarded",
@@ -78,6 +80,8 @@ IDENTITY = {
     b"x-forwarded-groups",
 }
 """Names under which upstreams expect an identity; none passes from a client, on open routes either."""
+
+DIGITS = re.compile(rb"[0-9]{1,9}")
 
 KNOWN_NAMES = 4096
 """Header names whose fate is remembered; a flood of new ones is judged anew each time."""
@@ -134,6 +138,9 @@ class Forwarder:
                 lines += (prefix, value, b"\r\n")
         via = [value for name, value in fields.headers if name == b"via"] if b"via" in fields.index else []
         lines += (b"via: ", b", ".join([*via, self._via]), b"\r\n")
+        hops = fields.index.get(b"max-forwards", b"")
+        if DIGITS.fullmatch(hops):
+            lines.append(b"max-forwards: %d\r\n" % max(0, int(hops) - 1))
         return b"".join(lines)
 
     def _judge(self, name: bytes) -> bytes:
@@ -191,6 +198,11 @@ def _forwarding(call: Call) -> bytes:
     if not peer.trusted:
         peer.forwarded = (call.host, lines)
     return lines
+
+
+def ends_here(request: Request) -> bool:
+    """Whether an OPTIONS request asks this very server and not one behind it (RFC 9110 7.6.2, 9.3.7)."""
+    return request.target == b"*" or request.fields.index.get(b"max-forwards") == b"0"
 
 
 def loops(request: Request, instance: str) -> bool:

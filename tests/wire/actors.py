@@ -137,7 +137,7 @@ class Upstream:
         try:
             await self.script(visit)
         except ConnectionError:
-            pass
+            visit.ended.set()
         finally:
             while not visit.ended.is_set() and not writer.is_closing():
                 await visit.read()

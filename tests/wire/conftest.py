@@ -16,8 +16,10 @@ Start = Callable[..., Awaitable[Gateway]]
 async def upstream() -> AsyncIterator[Upstream]:
     """Answers 200 `ok` unless the test gives it another script."""
     upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
+    try:
+        yield upstream
+    finally:
+        await upstream.stop()
 
 
 @pytest.fixture
@@ -31,10 +33,13 @@ async def start(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Start]:
         gateways.append(gateway)
         return gateway
 
-    yield start
-    for gateway in gateways:
-        await gateway.quiet()
-        await gateway.stop()
+    try:
+        yield start
+        for gateway in gateways:
+            await gateway.quiet()
+    finally:  # a socket left open would keep uvloop from ever closing
+        for gateway in gateways:
+            await gateway.stop()
     await asyncio.sleep(0.01)
     left = {task for task in asyncio.all_tasks() - before if "gateway/" in repr(task.get_coro())}
     assert not left, f"tasks left behind: {left}"

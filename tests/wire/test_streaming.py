@@ -271,6 +271,7 @@ async def test_an_early_reply_from_an_upstream_that_reads_no_further_frees_its_c
     async def script(visit: Visit) -> None:
         while b"\r\n\r\n" not in visit.received:
             await visit.read()
+        await asyncio.sleep(0.2)  # until every buffer is full
         await visit.write(OK)
         await hold.wait()  # keeps the connection, without reading
 
