@@ -64,6 +64,6 @@ $(BIN)/python:
 	  if "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then found=$$python; break; fi; \
 	  bare=$$python; \
 	done; \
-	if [ -n "$$found" ]; then echo "creating $(VENV) with $$($$found -V)"; "$$found" -m venv --clear $(VENV); \
+	if [ -n "$$found" ]; then echo "creating $(VENV) with $$($$found -V)"; "$$found" -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	elif [ -n "$$bare" ]; then echo "$$bare cannot create virtual environments: on Debian or Ubuntu, run 'apt install python3-venv'" >&2; exit 1; \
 	else echo "no Python 3.11 or newer was found on PATH (looked for: $(PYTHON))" >&2; exit 1; fi

@@ -7,6 +7,7 @@ trailing slashes: see `fold` and docs/routing.md.
 
 import re
 from typing import NamedTuple
+from unicodedata import normalize
 
 _PARAM = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NEVER_IN_A_SEGMENT = re.compile(r"[\x00-\x1f\x7f/\\]")
@@ -70,5 +71,10 @@ def parse_host(host: str) -> bytes:
 
 
 def fold(segment: str) -> str:
-    """What a lenient server may take `segment` for: without case, ;parameters, trailing dots and spaces."""
-    return segment.partition(";")[0].rstrip(". ").casefold()
+    """What a lenient server may take `segment` for: without case, ;parameters, trailing dots and spaces.
+
+    Also without compatibility forms, and by way of capitals: full-width letters, and the dotless i that Java's
+    equalsIgnoreCase takes for one with a dot.
+    """
+    plain = normalize("NFKC", segment).partition(";")[0].rstrip(". ")
+    return plain.upper().casefold().replace("\u0307", "")

@@ -79,8 +79,13 @@ def folded(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def facts(headers: Headers, query: bytes) -> set[Fact]:
-    """All that conditions can ask for. Query: split at "&" only, "+" is a space, duplicates all count."""
-    return {*headers, *parse_qsl(query[1:].decode("ascii"), keep_blank_values=True)}
+    """All that conditions can ask for. Query: split at "&" only, "+" is a space, duplicates all count.
+
+    A header line counts whole, and each element of it: whoever stands in front may have joined several lines
+    with commas (RFC 9110 section 5.3), and that must not lead round a route that asks for one of them.
+    """
+    elements = ((name, part.strip(b" \t")) for name, value in headers if b"," in value for part in value.split(b","))
+    return {*headers, *elements, *parse_qsl(query[1:].decode("ascii"), keep_blank_values=True)}
 
 
 class Router(Generic[T]):

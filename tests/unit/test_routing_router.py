@@ -358,3 +358,14 @@ def test_literals_are_text_and_requests_are_compared_decoded() -> None:
 
 def test_hosts_are_compared_in_lower_case_without_their_dot() -> None:
     assert parse_host("*.Example.COM.") == b"*.example.com"
+
+
+@pytest.mark.parametrize("path", [b"/adm%C4%B1n", b"/ADM%C4%B0N", b"/%EF%BD%81dmin", b"/admin%EF%BC%9Bx"])
+def test_b11_letters_that_only_look_different_are_no_way_round_a_route(path: bytes) -> None:
+    assert winner([rule("/admin/**", name="protected"), rule("/**", name="open")], path) == "no_route"
+
+
+def test_c07_a_condition_sees_each_element_of_a_line_with_commas() -> None:
+    rules = [rule("/**", headers=((b"x-mode", b"admin"),), name="special"), rule("/**", name="open")]
+    assert winner(rules, b"/", "GET", b"h", b"x-mode: x, admin") == "special"
+    assert winner(rules, b"/", "GET", b"h", b"x-mode: x, administrator") == "open"
