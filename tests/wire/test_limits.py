@@ -1,11 +1,12 @@
 """The limits of the `wire:` section, with times short enough to wait for."""
 
 import asyncio
+import socket
 
 import pytest
 
 from gateway.http.server import Limits
-from tests.wire.actors import OK, Client, Upstream, Visit
+from tests.wire.actors import OK, Client, Upstream, Visit, replying
 from tests.wire.conftest import Start
 from tests.wire.payloads import CHUNKED, chunks, get, message, post
 from tests.wire.strict import read_requests
@@ -189,3 +190,22 @@ async def test_a_client_that_does_not_read_its_reply_is_cut_off(start: Start, up
             await asyncio.sleep(0.005)
         while gateway.server.connections or gateway.busy():
             await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_reads_slowly_but_steadily_gets_everything(start: Start, upstream: Upstream) -> None:
+    size = 6_000_000
+    upstream.script = replying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+    gateway = await start(limits=limits(body_timeout=SHORT))
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", gateway.port))
+        await loop.sock_sendall(client, get())
+        received = 0
+        while data := await loop.sock_recv(client, 80_000):
+            received += len(data)
+            if received >= size:
+                break
+            await asyncio.sleep(0.02)
+    assert received >= size
