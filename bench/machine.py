@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,8 @@ TOOLS = {"nginx": "-v", "haproxy": "-v", "wrk": "-v"}
 
 def describe() -> dict[str, object]:
     """Of this machine, nothing that identifies it."""
-    versions = {"gateway": gateway.__version__, "python": platform.python_version()}
+    built = f"{platform.python_version()}, {platform.python_compiler()}, in {sys.base_prefix.rpartition('/')[2] or '/'}"
+    versions = {"gateway": gateway.__version__, "python": built}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
