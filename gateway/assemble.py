@@ -226,8 +226,8 @@ def _rate_store(config: Config, metrics: Metrics) -> RateStore:
 def _upstream(
     name: str, settings: UpstreamConfig, forwarder: Forwarder, metrics: Metrics, clock: Callable[[], float]
 ) -> Upstream:
-    per_upstream = _circuit(name, "", settings, metrics, clock)
     per_target = settings.breaker is not None and settings.breaker.per == "target"
+    shared = ALWAYS if per_target else _circuit(name, "", settings, metrics, clock)
     targets = [
         HttpTarget(
             target.url,
@@ -235,7 +235,7 @@ def _upstream(
             authority=target.url.partition("://")[2].encode(),
             pool=_pool(target, settings),
             forwarder=forwarder,
-            circuit=_circuit(name, target.url, settings, metrics, clock) if per_target else per_upstream,
+            circuit=_circuit(name, target.url, settings, metrics, clock) if per_target else shared,
             try_timeout=settings.timeouts.try_,
         )
         for target in settings.targets

@@ -27,6 +27,9 @@ Finished = Callable[[Call, int, int, int, float], None]
 
 log = logging.getLogger("gateway.handler")
 
+OURS = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n"
+"""What every reply says on the gateway's own account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -70,7 +73,7 @@ class Handler:
         except Exception:
             log.exception("request %s failed inside the gateway", call.id)
             reply = self._reply_to(call, GatewayError())
-        reply.added = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n" % call.id.encode()
+        reply.added = OURS % call.id.encode()
         if call.quotas:
             reply.added += quota_lines(call.quotas)
         return reply
@@ -101,7 +104,7 @@ class Handler:
     def refuse(self, call: Call, error: GatewayError) -> Reply:
         """The reply to bytes that were no request."""
         reply = self._reply_to(call, error)
-        reply.added = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n" % call.id.encode()
+        reply.added = OURS % call.id.encode()
         return reply
 
     @staticmethod

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.errors import PROBLEMS
+from gateway.http.address import split_address
 
 Readiness = Callable[[], list[str]]
 """Why the gateway should get no traffic, one line each; nothing when it should."""
@@ -51,8 +52,7 @@ async def start_admin(address: str, registry: CollectorRegistry, readiness: Read
         if address.startswith("unix:"):
             site = web.UnixSite(runner, address.removeprefix("unix:"))
         else:
-            host, _, port = address.rpartition(":")
-            site = web.TCPSite(runner, host.strip("[]"), int(port))
+            site = web.TCPSite(runner, *split_address(address))
         await site.start()
     except BaseException:
         await runner.cleanup()

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.exchange import Call, Reply, Request
+from gateway.http.address import join_address, split_address
 from gateway.http.connection import ServerConnection
 from gateway.http.trust import Network, address_in
 
@@ -94,8 +95,7 @@ class Server:
         self._listeners.append(listener)
         for listening in listener.sockets:
             _bound_unsent(listening)
-        port = listener.sockets[0].getsockname()[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_address(host, listener.sockets[0].getsockname()[1])
 
     def joined(self, connection: ServerConnection) -> bool:
         """A client has connected; False when there are too many already."""
@@ -128,12 +128,6 @@ class Server:
             connection.abort()
         if cut and self._empty is not None:
             await asyncio.wait([self._empty], timeout=1.0)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """host:port or [v6]:port into its parts."""
-    host, _, port = address.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _bound_unsent(listening: socket.socket) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.admin.app import start_admin
 from gateway.assemble import Runtime, assemble
 from gateway.config.model import Config
+from gateway.http.address import join_address
 from gateway.http.server import Limits, ListenError, Server
 from gateway.telemetry.line_writer import LineWriter
 from gateway.telemetry.loop_lag import LoopLag
@@ -115,7 +116,7 @@ def _address_of(admin: web.AppRunner, configured: str) -> str:
     if configured.startswith("unix:") or not admin.addresses:
         return configured
     host, port = admin.addresses[0][:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def _limits(config: Config) -> Limits:
