@@ -60,7 +60,7 @@ class OrOne:
         return {"anyOf": [several["items"], several]}
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)  # from the environment everything comes as text
     if isinstance(value, int) and not isinstance(value, bool):
@@ -101,11 +101,18 @@ def _file(value: object, info: ValidationInfo) -> Path:
     return path
 
 
+def _existing_folder(value: object, info: ValidationInfo) -> Path:
+    path = _folder(info) / syntax.text(value)
+    if not path.is_dir():
+        raise ValueError(f"{show(value)} is not a folder")
+    return path
+
+
 def _text(pattern: str = ".*", **schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **schema})
 
 
-AsWhole = BeforeValidator(_whole)
+AsWhole = BeforeValidator(whole)
 """After the bounds, so that editors are told of them: `Annotated[int, Field(ge=1), AsWhole]`."""
 Whole = Annotated[int, Field(ge=1, le=10**9), AsWhole]
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -135,3 +142,4 @@ PathPattern = Annotated[str, PlainValidator(path_pattern), _text("/.*")]
 Network = Annotated[syntax.Network, PlainValidator(syntax.network), PlainSerializer(str), _text()]
 Address = Annotated[syntax.Address, PlainValidator(_address), PlainSerializer(str), _text(".+:.+")]
 File = Annotated[Path, PlainValidator(_file), _text()]
+Folder = Annotated[Path, PlainValidator(_existing_folder), _text()]

@@ -11,7 +11,6 @@ KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
         "": "tracing security_headers",
-        "listen": "https redirect_to_https",
         "auth": "consumers roles revocation",
         "auth.providers.*": "jwks discovery",
         "rate_limits.*": "tiers",
@@ -47,17 +46,10 @@ def _other_balance(value: object) -> bool:
     return value in words if isinstance(value, str) else isinstance(value, dict) and list(value) == ["hash"]
 
 
-def _several_workers(value: object) -> bool:
-    if isinstance(value, str):
-        return value == "auto" or (value.isascii() and value.isdigit() and int(value[:9]) > 1)
-    return isinstance(value, int) and value > 1
-
-
 OTHER_KEYS_OF_A_LIMIT = _begins_with("header:", "cookie:", "claim:", "query:")
 
 VALUES: dict[str, Callable[[object], bool]] = {
-    "workers": _several_workers,
-    "store.url": _begins_with("embedded", "redis+sentinel://", "redis+cluster://"),
+    "store.url": _begins_with("redis+sentinel://", "redis+cluster://"),
     "auth.providers.*.type": _one_of("api_key", "basic", "introspection", "client_certificate"),
     "rate_limits.*.by": OTHER_KEYS_OF_A_LIMIT,
     "rate_limits.*.mode": _one_of("observe"),

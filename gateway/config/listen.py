@@ -1,6 +1,9 @@
 """`listen`, `store`, `wire` and `logging`: where the gateway listens, what it shares, its limits, its log."""
 
 import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
@@ -8,7 +11,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, Wi
 from gateway.config.fields import (
     Address,
     Duration,
+    DurationOrZero,
     Fault,
+    File,
+    Flag,
     Or,
     OrOne,
     Section,
@@ -31,11 +37,11 @@ def _off(value: object) -> object:
 
 
 def _store_url(value: object) -> str:
-    """memory, or Redis by URL. Never quoted in a message: it may carry a password."""
-    if value == "memory":
-        return "memory"
+    """memory, embedded, or Redis by URL. Never quoted in a message: it may carry a password."""
+    if value in ("memory", "embedded"):
+        return str(value)
     if not (found := REDIS.fullmatch(text(value))):
-        raise ValueError("is neither memory nor a URL such as redis://host:6379/0 or rediss://user:password@host/0")
+        raise ValueError("is neither memory, nor embedded, nor a URL such as redis://host:6379/0 or rediss://user:password@host/0")
     try:
         split_authority(found[2])
     except ValueError:
@@ -50,36 +56,120 @@ def _without_password(url: str) -> str:
 Urls = Annotated[tuple[Address, ...], Field(min_length=1), BeforeValidator(one_or_more), OrOne()]
 
 
+def unusable_pair(certificate: Path, key: Path) -> str:
+    """Why a server cannot use the two files together; "" when it can."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password, even a wrong one: without it OpenSSL would ask on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return "is not a PEM certificate with `key` as its key (without a password)"
+    return ""
+
+
+class CertificatePair(Section):
+    """A certificate and its key, PEM files relative to this one. Renewed files are picked up while it runs."""
+
+    certificate: File
+    """With the chain up to the authority behind it."""
+    key: File
+    """Without a password."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if reason := unusable_pair(self.certificate, self.key):
+            refuse([(("certificate",), reason)])
+        return self
+
+
+class Https(CertificatePair):
+    """The listener for TLS 1.2 and 1.3."""
+
+    address: Urls
+    """host:port, [::1]:port, unix:path, or a list of them."""
+    certificates: tuple[CertificatePair, ...] = ()
+    """More of them: a client gets the one whose names have the host it asks for, else the first."""
+    client_ca: File | None = None
+    """Authorities whose client certificates are accepted; without it none is asked for."""
+    client_certificate: Literal["optional", "required"] = "required"
+    """Whether a client without one is served all the same."""
+    hsts: Duration | None = None
+    """How long browsers shall use https only (Strict-Transport-Security)."""
+
+    @model_validator(mode="after")
+    def _client_certificates(self) -> Self:
+        faults: list[Fault] = []
+        if self.client_ca is None and "client_certificate" in self.model_fields_set:
+            faults.append((("client_certificate",), "has no effect without client_ca"))
+        if self.client_ca is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self.client_ca)
+            except OSError:
+                faults.append((("client_ca",), "is not a PEM file with certificates"))
+        refuse(faults)
+        return self
+
+    @property
+    def pairs(self) -> tuple[CertificatePair, ...]:
+        """All certificates, the first of them for whoever asks for no name or an unknown one."""
+        return (self, *self.certificates)
+
+
 class Listen(Section):
     """Where the gateway listens."""
 
-    http: Urls = (Where("127.0.0.1", 8080),)
-    """For clients: host:port, [::1]:port, unix:path, or a list of them. Port 0 takes any free one."""
+    http: Annotated[Urls | None, BeforeValidator(_off), Or(enum=["off", False])] = (Where("127.0.0.1", 8080),)
+    """For clients: host:port, [::1]:port, unix:path, or a list of them. Port 0 takes any free one. `off` for none."""
+    https: Https | None = None
+    """For clients over TLS."""
+    redirect_to_https: Flag = False
+    """Answer plain requests with a redirect to https."""
+    proxy_protocol: Flag = False
+    """Connections from `trusted_proxies` begin with a PROXY header (version 1 or 2) that tells the client's address."""
     admin: Annotated[Address | None, BeforeValidator(_off), Or(enum=["off", False])] = Where("127.0.0.1", 9901)
     """For operators: /metrics, /healthz, /readyz. `off` for none."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        taken = [address for address in self.http if address.path or address.port]
-        faults: list[Fault] = [] if len(taken) == len(set(taken)) else [(("http",), "an address is here twice")]
-        if self.admin in taken:
-            part = "admin" if "admin" in self.model_fields_set else "http"
-            faults.append(((part,), "clients and operators cannot be served at the same address"))
+        faults: list[Fault] = []
+        taken: set[Where] = set()
+        for part, addresses in (("http", self.http or ()), ("https", self.https.address if self.https else ())):
+            place = (part,) if part == "http" else (part, "address")
+            named = [address for address in addresses if address.path or address.port]
+            if len(named) != len(set(named)):
+                faults.append((place, "an address is here twice"))
+            if taken & set(named):
+                faults.append((place, "is the address of listen.http, too"))
+            if self.admin in named:
+                own = ("admin",) if "admin" in self.model_fields_set else place
+                faults.append((own, "clients and operators cannot be served at the same address"))
+            taken |= set(named)
+        if self.http is None and self.https is None:
+            faults.append((("http",), "is off, and there is no listen.https: nobody could be served"))
+        if self.redirect_to_https and (self.https is None or self.http is None):
+            missing = "https" if self.https is None else "http"
+            faults.append((("redirect_to_https",), f"has no effect without listen.{missing}"))
         refuse(faults)
         return self
 
+    @property
+    def clients(self) -> Iterator[tuple[Where, bool]]:
+        """Every address for clients, and whether it speaks TLS."""
+        yield from ((address, False) for address in self.http or ())
+        yield from ((address, True) for address in (self.https.address if self.https else ()))
+
 
 class Store(Section):
-    """Where the counters of rate limits live."""
+    """Where the counters of rate limits live. Not said: `memory` for one worker, `embedded` for several."""
 
     url: Annotated[
         str,
         PlainValidator(_store_url),
         PlainSerializer(_without_password),
-        WithJsonSchema({"type": "string", "pattern": "^(?:memory|rediss?://.+)$"}),
+        WithJsonSchema({"type": "string", "pattern": "^(?:memory|embedded|rediss?://.+)$"}),
         Field(repr=False),
     ] = "memory"
-    """memory (this process alone), redis://host:6379/0 or rediss://…"""
+    """memory (each process alone), embedded (a private Valkey for all workers), redis://host:6379/0 or rediss://…"""
     on_failure: Literal["local", "open", "closed"] = "local"
     """While the store is away: count in this process, let everything pass, or refuse."""
     timeout: Duration = 0.05
@@ -98,13 +188,17 @@ class Wire(Section):
     body_limit: SizeOrZero = DEFAULT_BODY_LIMIT
     """Largest request body; beyond it 413. A route may set its own, or none."""
     connections: Whole = 10_000
-    """Client connections at a time."""
+    """Client connections at a time, shared out evenly among the workers; one more is answered with 503."""
     header_timeout: Duration = 10.0
     """For a whole request head; then 408."""
     body_timeout: Duration = 30.0
     """Between two pieces of a request body; then 408."""
+    body_rate: SizeOrZero = 240
+    """Bytes of a request body that must come per second on the average, after a start of 5s; else 408. `0B` for none."""
     idle_timeout: Duration = 75.0
     """For a kept-alive connection without a request."""
+    lame_duck: DurationOrZero = 1.0
+    """From not being ready any more (SIGTERM) to accepting no more: what a load balancer needs to notice."""
     drain_timeout: Duration = 30.0
     """For requests under way when the gateway stops."""
 

@@ -4,13 +4,15 @@ Attributes are named like the keys of the file; a name that Python or pydantic n
 (`timeouts.try_`, `fallback.json_`). Durations are seconds, sizes bytes, shares 0 to 1.
 """
 
+import os
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.auth import Auth, Claims, JwtProvider
-from gateway.config.fields import AsWhole, Name, Network, Section
-from gateway.config.listen import Listen, Logging, Store, Wire
+from gateway.config.fields import Fault, Folder, Name, Network, Or, Section, refuse, whole
+from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
 from gateway.config.route import ANY_METHOD, Fallback, Match, RateLimit, Route, RouteAuth
 from gateway.config.syntax import Address
 from gateway.config.units import Rate
@@ -22,9 +24,11 @@ __all__ = [
     "Auth",
     "Backoff",
     "Breaker",
+    "CertificatePair",
     "Claims",
     "Config",
     "Fallback",
+    "Https",
     "JwtProvider",
     "Listen",
     "Logging",
@@ -43,12 +47,27 @@ __all__ = [
 ]
 
 
+MOST_WORKERS = 128
+"""More than cores of any machine this is meant for; the listeners of all must fit into one message of the system."""
+
+
+def _workers(value: object) -> int:
+    """A number, or one for each core this process may use."""
+    if value != "auto":
+        return whole(value)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
 class Config(Section):
     """What the gateway does, from one file."""
 
     listen: Listen = Listen()
-    workers: Annotated[int, Field(ge=1, le=1), AsWhole] = 1
-    """Processes."""
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS), BeforeValidator(_workers), Or(enum=["auto"])] = 1
+    """Processes that serve, or `auto` for one per core."""
+    runtime_dir: Folder | None = None
+    """Where the running gateway keeps its metrics and the socket of the embedded store; small, best in memory."""
     trusted_proxies: tuple[Network, ...] = ()
     """Ranges of addresses whose X-Forwarded-* and Forwarded headers are believed."""
     store: Store = Store()
@@ -69,3 +88,23 @@ class Config(Section):
             if "body_limit" not in route.model_fields_set:
                 route.__dict__["body_limit"] = self.wire.body_limit
         return self
+
+    @model_validator(mode="after")
+    def _proxies_are_named(self) -> Self:
+        faults: list[Fault] = []
+        if self.listen.proxy_protocol and not self.trusted_proxies:
+            faults.append((("listen", "proxy_protocol"), "has no effect: trusted_proxies names nobody"))
+        refuse(faults)
+        return self
+
+    @property
+    def limits(self) -> bool:
+        """Whether anything has to be counted in the store."""
+        return any(route.rate_limit for route in self.routes)
+
+    @property
+    def store_url(self) -> str:
+        """`store.url`, or what it is when not said: memory for one worker, embedded for several."""
+        if "url" in self.store.model_fields_set or self.workers == 1:
+            return self.store.url
+        return "embedded"
