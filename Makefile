@@ -6,6 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq install
 COMPILE = $(BIN)/uv --quiet pip compile --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+MANIFESTS = $(filter-out %/kustomization.yaml %/routes.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 .PHONY: help run test check bench lock clean
 
@@ -25,9 +26,12 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, configuration file
 	$(BIN)/lint-imports
 	$(BIN)/gateway check -c config/routes.yaml
 	STORE_URL=redis://redis:6379/0 GATEWAY_HTTP=0.0.0.0:8080 $(BIN)/gateway check -c config/routes.yaml
+	$(BIN)/gateway check -c deploy/kubernetes/routes.yaml
+	$(BIN)/kubernetes-validate --strict --quiet -k 1.30 -k 1.37 $(MANIFESTS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@if docker compose version >/dev/null 2>&1; \
 	then echo 'docker compose config -q'; docker compose config -q; \
-	else echo 'docker compose is not installed: docker-compose.yml was not checked'; fi
+	else echo 'docker compose is not installed: docker-compose.yml was checked against its schema only'; fi
 
 bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, then the stages alone
 	$(BIN)/python -m bench.wire
@@ -37,6 +41,7 @@ bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then me
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	$(COMPILE) $(UPGRADE) pyproject.toml --group build -o requirements.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --group build --extra embedded -c requirements.lock -o requirements-embedded.lock
 	$(COMPILE) $(UPGRADE) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove the environment and everything that tools left behind

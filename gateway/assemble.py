@@ -5,11 +5,12 @@ door's statements of `handler.py` in front of it. Everything is thought out here
 off is not in that route's pipe, and nothing per request asks the configuration anything.
 """
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import orjson
@@ -28,13 +29,16 @@ from gateway.exchange import Call, Reply
 from gateway.handler import Handler, Route
 from gateway.http.forward import Forwarder
 from gateway.http.pool import Pool
+from gateway.http.redirect import HTTPS
 from gateway.http.tls import client_context
 from gateway.limits.door import Limit, take_quota, unlimited
 from gateway.limits.failover import SharedStore
 from gateway.limits.gcra import rate
+from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
 from gateway.limits.redis import RedisStore, connect
 from gateway.limits.store import RateStore
+from gateway.parts import Parts, content
 from gateway.pipe import Layer, Send, pipe
 from gateway.resilience.breaker import ALWAYS, Breaker, Circuit, State, judged
 from gateway.resilience.budget import RetryBudget
@@ -55,6 +59,9 @@ T = TypeVar("T")
 STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 """The values of gateway_breaker_state."""
 
+PATIENCE = 5.0
+"""Seconds for which what a reload has left behind stays usable by requests that began before it."""
+
 
 @dataclass(slots=True)
 class Upstream:
@@ -72,7 +79,8 @@ class Runtime:
     handler: Handler
     metrics: Metrics
     store: RateStore
-    upstreams: dict[str, Upstream] = field(default_factory=dict)
+    upstreams: dict[str, Upstream]
+    parts: Parts
 
     async def close(self) -> None:
         """Let go of pooled connections and of the store."""
@@ -81,28 +89,83 @@ class Runtime:
                 target.pool.close()
         await self.store.close()
 
+    async def retire(self, successor: "Runtime") -> None:
+        """Let go of what `successor` has not taken over; requests under way keep what they hold."""
+        left = self.parts.left_behind_by(successor.parts)
+        for part in left:
+            if isinstance(part, Pool):
+                part.close()
+        if self.store is not successor.store:
+            await asyncio.sleep(PATIENCE)
+            await self.store.close()
 
-def assemble(config: Config, *, access_log: Sink | None = None, clock: Callable[[], float] = time.monotonic) -> Runtime:
-    """Build what `config` describes; `access_log` takes the lines of the access log, None for no log."""
-    metrics = Metrics()
-    store = _rate_store(config, metrics)
-    providers = {name: provider(config, name) for name in config.auth.providers}
-    identity = {name.lower().encode() for p in config.auth.providers.values() for name in p.forward}
-    instance = os.urandom(4).hex()
-    upstreams = {
-        name: _upstream(
-            name, settings, Forwarder(identity=identity, host=settings.host, instance=instance), metrics, clock
-        )
-        for name, settings in config.upstreams.items()
-    }
+    def gauges(self) -> None:
+        """Write down what is looked at now and then instead of being counted as it happens."""
+        circuits: dict[tuple[str, ...], float] = {}
+        connections: dict[tuple[str, ...], float] = {}
+        for upstream in self.upstreams.values():
+            for target in upstream.targets:
+                circuits[target.upstream, target.name] = STATES[target.circuit.state]
+            connections[upstream.name, "busy"] = float(sum(target.pool.busy for target in upstream.targets))
+            connections[upstream.name, "idle"] = float(sum(target.pool.idle for target in upstream.targets))
+        self.metrics.breaker_state.replace(circuits)
+        self.metrics.upstream_connections.replace(connections)
+        if isinstance(self.store, SharedStore):
+            self.metrics.store_up.replace({("redis",): float(self.store.health.up)})
+        else:
+            self.metrics.store_up.replace({})
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a runtime is built into, and does not change with the configuration."""
+
+    metrics: Metrics
+    access_log: Sink | None = None
+    """Takes the lines of the access log; None for no log."""
+    instance: str = ""
+    """Tells this gateway apart from others in Via: the same for all its workers."""
+    embedded_store: str = ""
+    """Where the embedded store listens, as a URL, when there is one."""
+    clock: Callable[[], float] = time.monotonic
+
+
+def assemble(config: Config, world: World | None = None, previous: Runtime | None = None) -> Runtime:
+    """Build what `config` describes, out of the parts of `previous` wherever their settings are the same.
+
+    Changes nothing in `previous`, which may go on serving. Raises OSError for a file that cannot be read.
+    """
+    world = world if world is not None else World(Metrics(), instance=os.urandom(4).hex())
+    parts = Parts(previous.parts if previous is not None else None)
+    store = _rate_store(config, world, parts)
+    providers = {name: provider(config, name, parts) for name in config.auth.providers}
+    identity = frozenset(name.lower().encode() for p in config.auth.providers.values() for name in p.forward)
+    upstreams = {name: _upstream(name, settings, identity, world, parts) for name, settings in config.upstreams.items()}
     rules = [
-        rule(settings, _route(config, settings, providers, store, upstreams[settings.upstream], clock))
+        rule(settings, _route(config, settings, providers, store, upstreams[settings.upstream], world.clock))
         for settings in config.routes
     ]
-    observer = Observer(metrics, AccessLog(access_log) if access_log is not None else None)
-    handler = Handler(Router(rules), observer.finished, instance=instance, trusted=config.trusted_proxies)
-    _gauges(metrics, upstreams)
-    return Runtime(handler, metrics, store, upstreams)
+    log_to = world.access_log if config.logging.access != "off" else None
+    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None)
+    https = config.listen.https
+    handler = Handler(
+        Router(rules),
+        observer.finished,
+        instance=world.instance,
+        trusted=config.trusted_proxies,
+        hsts=int(https.hsts or 0) if https is not None else 0,
+        to_https=_https_port(config),
+    )
+    parts.settle()
+    return Runtime(handler, world.metrics, store, upstreams, parts)
+
+
+def _https_port(config: Config) -> int | None:
+    """Where plain requests are redirected to; None for nowhere."""
+    https, port = config.listen.https, config.listen.redirect_to_https
+    if https is None or port is None:
+        return None
+    return port or https.address[0].port or HTTPS
 
 
 def road(settings: UpstreamConfig, targets: list[HttpTarget], clock: Callable[[], float]) -> Send:
@@ -169,24 +232,29 @@ def rule(settings: RouteConfig, built: T) -> Rule[T]:
     )
 
 
-def provider(config: Config, name: str) -> JwtProvider:
+def provider(config: Config, name: str, parts: Parts | None = None) -> JwtProvider:
     """The identity provider called `name`, ready to verify."""
     settings = config.auth.providers[name]
     if settings.secret is not None:
-        key: bytes | PublicKey = settings.secret.get_secret_value().encode()
+        material = settings.secret.get_secret_value().encode()
     else:
         assert settings.key is not None  # the configuration has made sure of one of the two
-        key = load_public_key(settings.key.read_bytes())
-    return JwtProvider(
-        name,
-        key=key,
-        algorithms=settings.algorithms,
-        issuer=settings.issuer,
-        audience=settings.audience,
-        leeway=settings.leeway,
-        claims=settings.claims.model_dump(),
-        forward=[(header.lower().encode(), claim) for header, claim in settings.forward.items()],
-    )
+        material = settings.key.read_bytes()
+
+    def make() -> JwtProvider:
+        key: bytes | PublicKey = material if settings.secret is not None else load_public_key(material)
+        return JwtProvider(
+            name,
+            key=key,
+            algorithms=settings.algorithms,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            leeway=settings.leeway,
+            claims=settings.claims.model_dump(),
+            forward=[(header.lower().encode(), claim) for header, claim in settings.forward.items()],
+        )
+
+    return (parts or Parts()).get(("provider", name, material, settings.model_dump_json()), make)
 
 
 def _limit(config: Config, route: str, number: int, limit: str | RateLimit) -> Limit:
@@ -207,40 +275,67 @@ def _static(entry: FallbackConfig) -> Static:
     return Static(frozenset(str(kind) for kind in entry.on), entry.status, headers, body, content_type)
 
 
-def _rate_store(config: Config, metrics: Metrics) -> RateStore:
+def _rate_store(config: Config, world: World, parts: Parts) -> RateStore:
     """Where limits are counted: in this process, or in Redis with a plan for its absence."""
     settings = config.store
-    if settings.url == "memory":
-        return MemoryStore()
-    shared = RedisStore(
-        connect(settings.url, settings.timeout),
-        prefix=settings.prefix.encode(),
-        timeout=settings.timeout,
-        observe=metrics.store_duration.child("redis").observe,
+    url = world.embedded_store if config.store_url == "embedded" and config.limits else config.store_url
+    if url in ("memory", "embedded"):  # without limits nothing is counted, and the embedded store does not run
+        return parts.get(("store", "memory"), MemoryStore)
+    return parts.get(
+        ("store", url, settings.timeout, settings.prefix, settings.on_failure),
+        lambda: SharedStore(
+            RedisStore(
+                connect(url, settings.timeout),
+                prefix=settings.prefix.encode(),
+                timeout=settings.timeout,
+                observe=world.metrics.store_duration.child("redis").observe,
+                health=StoreHealth(on_error=world.metrics.store_errors.child("redis").inc),
+            ),
+            on_failure=settings.on_failure,
+        ),
     )
-    metrics.store_up.read_from(lambda: {("redis",): float(shared.health.up)})
-    metrics.store_errors.read_from(lambda: {("redis",): float(shared.health.errors)})
-    return SharedStore(shared, on_failure=settings.on_failure)
 
 
-def _upstream(
-    name: str, settings: UpstreamConfig, forwarder: Forwarder, metrics: Metrics, clock: Callable[[], float]
-) -> Upstream:
-    per_target = settings.breaker is not None and settings.breaker.per == "target"
-    shared = ALWAYS if per_target else _circuit(name, "", settings, metrics, clock)
-    targets = [
-        HttpTarget(
-            target.url,
-            name,
-            authority=target.url.partition("://")[2].encode(),
-            pool=_pool(target, settings),
-            forwarder=forwarder,
-            circuit=_circuit(name, target.url, settings, metrics, clock) if per_target else shared,
-            try_timeout=settings.timeouts.try_,
-        )
-        for target in settings.targets
-    ]
-    return Upstream(name, targets, road(settings, targets, clock))
+def _upstream(name: str, settings: UpstreamConfig, identity: frozenset[bytes], world: World, parts: Parts) -> Upstream:
+    files = settings.tls and tuple(map(content, (settings.tls.ca, settings.tls.certificate, settings.tls.key)))
+    forwarder = parts.get(
+        ("forwarder", identity, settings.host, world.instance),
+        lambda: Forwarder(identity=identity, host=settings.host, instance=world.instance),
+    )
+
+    def make() -> Upstream:
+        targets = [_target(name, target, settings, files, forwarder, world, parts) for target in settings.targets]
+        return Upstream(name, targets, road(settings, targets, world.clock))
+
+    return parts.get(("upstream", name, settings, files, forwarder), make)
+
+
+def _target(
+    name: str,
+    target: TargetConfig,
+    settings: UpstreamConfig,
+    files: Hashable,
+    forwarder: Forwarder,
+    world: World,
+    parts: Parts,
+) -> HttpTarget:
+    times = settings.timeouts
+    breaker = settings.breaker
+    own = target.url if breaker is not None and breaker.per == "target" else ""
+    # The upstream's name is part of a pool's key: two upstreams never share connections or their bound.
+    pool = parts.get(
+        ("pool", name, target.url, times.connect, times.idle, settings.tls, files), lambda: _pool(target, settings)
+    )
+    circuit = parts.get(("circuit", name, own, breaker), lambda: _circuit(name, own, settings, world))
+    return HttpTarget(
+        target.url,
+        name,
+        authority=target.url.partition("://")[2].encode(),
+        pool=pool,
+        forwarder=forwarder,
+        circuit=circuit,
+        try_timeout=times.try_,
+    )
 
 
 def _pool(target: TargetConfig, settings: UpstreamConfig) -> Pool:
@@ -258,15 +353,13 @@ def _pool(target: TargetConfig, settings: UpstreamConfig) -> Pool:
     )
 
 
-def _circuit(
-    upstream: str, target: str, settings: UpstreamConfig, metrics: Metrics, clock: Callable[[], float]
-) -> Circuit:
+def _circuit(upstream: str, target: str, settings: UpstreamConfig, world: World) -> Circuit:
     breaker = settings.breaker
     if breaker is None:
         return ALWAYS
 
     def changed(_: Breaker, old: State, new: State) -> None:
-        metrics.breaker_transitions.child(upstream, target, new.value).inc()
+        world.metrics.breaker_transitions.child(upstream, target, new.value).inc()
         log.warning("circuit of %s%s: %s -> %s", upstream, f" {target}" if target else "", old.value, new.value)
 
     return Breaker(
@@ -277,7 +370,7 @@ def _circuit(
         minimum_requests=breaker.minimum_requests,
         open_for=breaker.open_for,
         trials=breaker.trials,
-        clock=clock,
+        clock=world.clock,
         on_change=changed,
     )
 
@@ -296,24 +389,3 @@ def _retry(settings: UpstreamConfig, clock: Callable[[], float]) -> Layer:
         RetryBudget(policy.budget),
         clock=clock,
     )
-
-
-def _gauges(metrics: Metrics, upstreams: Mapping[str, Upstream]) -> None:
-    """What is read when somebody scrapes, instead of being counted as it happens."""
-
-    def circuits() -> dict[tuple[str, ...], float]:
-        return {
-            (target.upstream, target.name): STATES[target.circuit.state]
-            for upstream in upstreams.values()
-            for target in upstream.targets
-        }
-
-    def connections() -> dict[tuple[str, ...], float]:
-        found: dict[tuple[str, ...], float] = {}
-        for upstream in upstreams.values():
-            found[upstream.name, "busy"] = float(sum(target.pool.busy for target in upstream.targets))
-            found[upstream.name, "idle"] = float(sum(target.pool.idle for target in upstream.targets))
-        return found
-
-    metrics.breaker_state.read_from(circuits)
-    metrics.upstream_connections.read_from(connections)

@@ -67,16 +67,29 @@ Body = bytes | Stream
 """Bytes when the whole body is in hand (the common case), else a stream."""
 
 
-class Peer:
-    """The other end of a client connection, as the socket shows it."""
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """What a client has shown in its TLS handshake; it was verified there."""
 
-    __slots__ = ("address", "forwarded", "port", "scheme", "trusted")
+    subject: str
+    """As RFC 4514 writes it: `CN=acme,O=Acme Ltd`."""
+    sans: tuple[str, ...]
+    """Its other names: `DNS:…`, `URI:…`, `email:…`, `IP:…`."""
+    expires: float
+    """Wall-clock second."""
+
+
+class Peer:
+    """The other end of a client connection, as the socket or a PROXY header shows it."""
+
+    __slots__ = ("address", "certificate", "forwarded", "port", "scheme", "trusted")
 
     def __init__(self, address: str, port: int, scheme: str = "http", trusted: bool = False) -> None:
         self.address = address  # IP address in text, or "unix"
         self.port = port
         self.scheme = scheme  # http or https
         self.trusted = trusted  # one of `trusted_proxies`: its X-Forwarded-* headers are believed
+        self.certificate: ClientCertificate | None = None
         self.forwarded: tuple[bytes, bytes] = (b"", b"")  # a Host and the forwarding headers made for it
 
 
@@ -268,6 +281,9 @@ class Tunnel(Protocol):
 
     def close(self) -> None:
         """The client went away before."""
+
+    def drain(self) -> None:
+        """End soon, and politely; may be called before `run`."""
 
 
 class Reply:

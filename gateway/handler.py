@@ -14,6 +14,7 @@ from itertools import count
 from gateway.errors import GatewayError, Refused, reply_to
 from gateway.exchange import Call, Caller, Reply, Request
 from gateway.http.forward import ends_here, loops
+from gateway.http.redirect import to_https
 from gateway.http.trust import Network, hear
 from gateway.limits.headers import quota_lines
 from gateway.pipe import Send
@@ -29,6 +30,9 @@ log = logging.getLogger("gateway.handler")
 
 OURS = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n"
 """What every reply says on the gateway's own account."""
+
+HSTS = b"strict-transport-security: max-age=%d\r\n"
+"""RFC 6797; only on replies that come over TLS (section 7.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,22 @@ class Handler:
     """Serves every request of a runtime. Implements gateway.http.server.App."""
 
     def __init__(
-        self, router: Router[Route], finished: Finished, *, instance: str, trusted: Sequence[Network] = ()
+        self,
+        router: Router[Route],
+        finished: Finished,
+        *,
+        instance: str,
+        trusted: Sequence[Network] = (),
+        hsts: int = 0,
+        to_https: int | None = None,
     ) -> None:
+        """`hsts` in seconds, 0 for none; `to_https` is the port to which plain requests are sent away."""
         self._finder = Finder(router)
         self.finished = finished
         self._instance = instance
         self._trusted = tuple(trusted)
+        self._ours = {"http": OURS, "https": OURS + HSTS % hsts if hsts else OURS}
+        self._to_https = to_https
         # Unique without a system call per request: random for the process, then counted.
         self._id_prefix = os.urandom(6).hex()
         self._ids = count(int.from_bytes(os.urandom(3), "big"))
@@ -62,6 +76,8 @@ class Handler:
         try:
             if call.request.method == "OPTIONS" and ends_here(call.request):
                 reply = Reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
+            elif self._to_https is not None and call.scheme == "http":
+                reply = to_https(call, self._to_https)
             else:
                 route = self._find(call)
                 call.caller = caller = await route.identify(call)
@@ -73,7 +89,7 @@ class Handler:
         except Exception:
             log.exception("request %s failed inside the gateway", call.id)
             reply = self._reply_to(call, GatewayError())
-        reply.added = OURS % call.id.encode()
+        reply.added = self._ours[call.scheme] % call.id.encode()
         if call.quotas:
             reply.added += quota_lines(call.quotas)
         return reply
@@ -104,7 +120,7 @@ class Handler:
     def refuse(self, call: Call, error: GatewayError) -> Reply:
         """The reply to bytes that were no request."""
         reply = self._reply_to(call, error)
-        reply.added = OURS % call.id.encode()
+        reply.added = self._ours[call.scheme] % call.id.encode()
         return reply
 
     @staticmethod

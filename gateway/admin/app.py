@@ -1,63 +1,139 @@
-"""The admin application: metrics, liveness and readiness over aiohttp, on a listener of its own."""
+"""The admin application over aiohttp, on a listener of its own: metrics, health, and the API that changes things.
+
+What changes or tells something asks for a token where one is configured, and else for a caller on this
+machine. A browser cannot be made to call it: see `_guard`.
+"""
+
+from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import hmac
+import ipaddress
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.errors import PROBLEMS
-from gateway.http.address import split_address
 
-Readiness = Callable[[], list[str]]
-"""Why the gateway should get no traffic, one line each; nothing when it should."""
+CLIENT = "X-Gateway-Client"
+"""A header that pages of other sites cannot send: it would take a CORS preflight, which nobody answers."""
 
 
-def admin_app(registry: CollectorRegistry, readiness: Readiness) -> web.Application:
-    """The application; its handlers know nothing but what they are given here."""
+class Instance(Protocol):
+    """The running gateway as the admin application sees it."""
+
+    registry: CollectorRegistry
+
+    @property
+    def token(self) -> str:
+        """For the API; "" when none is configured."""
+
+    def reasons(self) -> list[str]:
+        """Why the gateway should get no traffic, one line each; nothing when it should."""
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration, secrets masked, and its hash."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Reload; `reloaded` tells whether, `errors` or `detail` why not."""
+
+    async def drain(self) -> None:
+        """Begin to stop, as after SIGTERM."""
+
+
+def admin_app(instance: Instance) -> web.Application:
+    """The application; its handlers know nothing but the instance."""
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # In a thread: thousands of series take longer to print than a request may wait for the loop.
-        body = await asyncio.to_thread(encode, registry)
+        # In a thread: thousands of series take longer to print than a health check may wait for the loop.
+        body = await asyncio.to_thread(encode, instance.registry)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         return _json(200, {"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
-        reasons = readiness()
+        reasons = instance.reasons()
         return _json(503, {"status": "unavailable", "reasons": reasons}) if reasons else _json(200, {"status": "ready"})
 
-    app = web.Application(middlewares=[_problems])
+    async def config(_: web.Request) -> web.Response:
+        return _json(200, instance.config())
+
+    async def reload(_: web.Request) -> web.Response:
+        outcome = await instance.reload()
+        if outcome["reloaded"]:
+            return _json(200, outcome)
+        if "errors" in outcome:
+            return _problem(422, "invalid_request", "The new configuration was refused", errors=outcome["errors"])
+        return _problem(500, "internal", "The reload failed; the old configuration stays", detail=outcome["detail"])
+
+    async def drain(_: web.Request) -> web.Response:
+        await instance.drain()
+        return _json(202, {"status": "draining"})
+
+    app = web.Application(middlewares=[_problems, _guard(instance)])
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
+    app.router.add_get("/api/v1/config", config)
+    app.router.add_post("/api/v1/reload", reload)
+    app.router.add_post("/api/v1/drain", drain)
     return app
 
 
-async def start_admin(address: str, registry: CollectorRegistry, readiness: Readiness) -> web.AppRunner:
-    """Listen on host:port, [v6]:port or unix:path; `cleanup()` of the runner ends it. Raises OSError.
+def _guard(instance: Instance) -> Middleware:
+    """Who may use /api/: whoever has the token, or without one somebody on this machine.
 
-    `runner.addresses` tells the real port when `address` asks for port 0.
+    A page in a browser on this machine is not somebody: it can send neither CLIENT across origins nor, after
+    DNS rebinding, a Host that is an address.
     """
-    # Scrapes are short: one that lasts longer than a second must not hold up the end of the process.
-    runner = web.AppRunner(admin_app(registry, readiness), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith("/api/"):
+            return await handler(request)
+        if instance.token:
+            sent = request.headers.get("Authorization", "")
+            if not hmac.compare_digest(sent.encode(), f"Bearer {instance.token}".encode()):
+                headers = {"WWW-Authenticate": 'Bearer realm="gateway admin"'}
+                return _problem(401, "unauthenticated", "The admin API needs its token", headers=headers)
+        elif not (_local(request.remote) and _by_address(request.host)):
+            detail = (
+                "Without listen.admin_token it answers only callers on this machine, asked by address or localhost."
+            )
+            return _problem(403, "forbidden", "The admin API is not for you", detail=detail)
+        if request.method != "GET" and CLIENT not in request.headers:
+            return _problem(403, "forbidden", "Not from a browser", detail=f"Send the header {CLIENT}.")
+        return await handler(request)
+
+    return guard
+
+
+def _local(remote: str | None) -> bool:
+    """On this machine: the loopback, or a unix socket, for which there is no address."""
+    if not remote:
+        return True
     try:
-        site: web.BaseSite
-        if address.startswith("unix:"):
-            site = web.UnixSite(runner, address.removeprefix("unix:"))
-        else:
-            site = web.TCPSite(runner, *split_address(address))
-        await site.start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return runner
+        return ipaddress.ip_address(remote).is_loopback
+    except ValueError:
+        return False
+
+
+def _by_address(host: str) -> bool:
+    """The Host is an address or localhost; a name may be anybody's that leads here."""
+    name = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
+    if name in ("", "localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 @web.middleware
@@ -67,13 +143,15 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return _problem(405, "method_not_allowed", "Method not allowed here", {"Allow": allowed})
+        return _problem(405, "method_not_allowed", "Method not allowed here", headers={"Allow": allowed})
     except web.HTTPNotFound:
         return _problem(404, "no_route", "No such admin page")
 
 
-def _problem(status: int, code: str, title: str, headers: dict[str, str] | None = None) -> web.Response:
-    problem = {"type": PROBLEMS + code, "title": title, "status": status, "code": code}
+def _problem(
+    status: int, code: str, title: str, *, headers: dict[str, str] | None = None, **members: object
+) -> web.Response:
+    problem = {"type": PROBLEMS + code, "title": title, "status": status, "code": code, **members}
     return web.Response(
         status=status,
         body=orjson.dumps(problem),
@@ -81,5 +159,5 @@ def _problem(status: int, code: str, title: str, headers: dict[str, str] | None 
     )
 
 
-def _json(status: int, value: dict[str, object]) -> web.Response:
+def _json(status: int, value: dict[str, Any]) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")

@@ -11,6 +11,7 @@ from gateway.cli.output import Failure
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.config.loading import Loaded
     from gateway.config.model import JwtProvider
 
 DEFAULT = Path("config/routes.yaml")
@@ -30,10 +31,16 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
 
 def load_config(path: Path) -> Config:
     """The configuration, checked. Raises Failure with every complaint."""
-    from gateway.config import ConfigError, load
+    return read_config(path).config
+
+
+def read_config(path: Path) -> Loaded:
+    """The configuration, checked, and what it was made of. Raises Failure with every complaint."""
+    from gateway.config import ConfigError
+    from gateway.config.loading import read
 
     try:
-        return load(path, os.environ)
+        return read(path, os.environ)
     except ConfigError as error:
         raise Failure(str(error), status=2) from None
 

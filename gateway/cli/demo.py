@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli.configured import DEFAULT, load_config
+from gateway.cli.configured import DEFAULT, read_config
 from gateway.cli.demo_processes import DemoUpstream, stop_all
 from gateway.cli.demo_steps import curl_for, steps
 from gateway.cli.output import Failure
-from gateway.cli.run import serve_config, url
+from gateway.cli.run import serve, url
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -40,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def perform(options: argparse.Namespace) -> int:
     path = options.config or (DEFAULT if DEFAULT.exists() else SHIPPED)
-    config = load_config(path)
+    loaded = read_config(path)
+    config = loaded.config
     _require_demo(config, path)
     upstreams: list[DemoUpstream] = []
     try:
@@ -53,7 +54,7 @@ def perform(options: argparse.Namespace) -> int:
         def ready(listening: Sequence[str], admin: str | None) -> None:
             print(_welcome(config, path, upstreams, listening[0], admin), flush=True)
 
-        return serve_config(config, ready)
+        return serve(path, loaded, ready)
     finally:
         stop_all(upstreams)
 

@@ -18,6 +18,8 @@ from gateway.cli.output import Failure
 COMMANDS = {
     "run": "serve requests as the configuration says, until SIGTERM or Ctrl-C",
     "check": "tell everything that is wrong with the configuration, and where",
+    "diff": "show what another configuration would change",
+    "reload": "make the running gateway read its configuration again",
     "routes": "list the routes",
     "explain": "show what happens to a request, and why no other route takes it",
     "token": "make a signed token for trying out a route",

@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
 
+from gateway.config.complaints import show
 from gateway.config.fields import (
     Address,
     Duration,
@@ -24,6 +33,7 @@ from gateway.config.fields import (
     Whole,
     one_or_more,
     refuse,
+    whole,
 )
 from gateway.config.syntax import Address as Where
 from gateway.config.syntax import split_authority, text
@@ -36,12 +46,24 @@ def _off(value: object) -> object:
     return None if value == "off" or value is False else value
 
 
+def _redirect(value: object) -> int | None:
+    """The port to redirect to: 0 for that of the listener, None for no redirect."""
+    if value in (True, "true") or value in (False, "false"):
+        return 0 if value in (True, "true") else None
+    port = whole(value)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{show(value)} is not a port: a number up to 65535")
+    return port
+
+
 def _store_url(value: object) -> str:
     """memory, embedded, or Redis by URL. Never quoted in a message: it may carry a password."""
     if value in ("memory", "embedded"):
         return str(value)
     if not (found := REDIS.fullmatch(text(value))):
-        raise ValueError("is neither memory, nor embedded, nor a URL such as redis://host:6379/0 or rediss://user:password@host/0")
+        raise ValueError(
+            "is neither memory, nor embedded, nor a URL such as redis://host:6379/0 or rediss://user:password@host/0"
+        )
     try:
         split_authority(found[2])
     except ValueError:
@@ -82,11 +104,15 @@ class CertificatePair(Section):
         return self
 
 
-class Https(CertificatePair):
-    """The listener for TLS 1.2 and 1.3."""
+class Https(Section):
+    """The listener for TLS 1.2 and 1.3. Files are PEM, relative to this one."""
 
     address: Urls
     """host:port, [::1]:port, unix:path, or a list of them."""
+    certificate: File
+    """With the chain up to the authority behind it. Renewed files are picked up while it runs."""
+    key: File
+    """Without a password."""
     certificates: tuple[CertificatePair, ...] = ()
     """More of them: a client gets the one whose names have the host it asks for, else the first."""
     client_ca: File | None = None
@@ -97,8 +123,10 @@ class Https(CertificatePair):
     """How long browsers shall use https only (Strict-Transport-Security)."""
 
     @model_validator(mode="after")
-    def _client_certificates(self) -> Self:
+    def _usable(self) -> Self:
         faults: list[Fault] = []
+        if reason := unusable_pair(self.certificate, self.key):
+            faults.append((("certificate",), reason))
         if self.client_ca is None and "client_certificate" in self.model_fields_set:
             faults.append((("client_certificate",), "has no effect without client_ca"))
         if self.client_ca is not None:
@@ -110,9 +138,9 @@ class Https(CertificatePair):
         return self
 
     @property
-    def pairs(self) -> tuple[CertificatePair, ...]:
-        """All certificates, the first of them for whoever asks for no name or an unknown one."""
-        return (self, *self.certificates)
+    def pairs(self) -> list[tuple[Path, Path]]:
+        """All certificates and their keys, the first of them for whoever asks for no name or an unknown one."""
+        return [(self.certificate, self.key), *((pair.certificate, pair.key) for pair in self.certificates)]
 
 
 class Listen(Section):
@@ -122,12 +150,16 @@ class Listen(Section):
     """For clients: host:port, [::1]:port, unix:path, or a list of them. Port 0 takes any free one. `off` for none."""
     https: Https | None = None
     """For clients over TLS."""
-    redirect_to_https: Flag = False
-    """Answer plain requests with a redirect to https."""
+    redirect_to_https: Annotated[
+        int | None, PlainValidator(_redirect), WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer"}]})
+    ] = None
+    """Answer plain requests with a redirect to https: true for the port of listen.https, or the port clients see."""
     proxy_protocol: Flag = False
     """Connections from `trusted_proxies` begin with a PROXY header (version 1 or 2) that tells the client's address."""
     admin: Annotated[Address | None, BeforeValidator(_off), Or(enum=["off", False])] = Where("127.0.0.1", 9901)
-    """For operators: /metrics, /healthz, /readyz. `off` for none."""
+    """For operators: /metrics, /healthz, /readyz and the admin API. `off` for none."""
+    admin_token: SecretStr | None = None
+    """Asked for by the admin API (not by metrics and health). Without it the API answers this machine only."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -146,7 +178,7 @@ class Listen(Section):
             taken |= set(named)
         if self.http is None and self.https is None:
             faults.append((("http",), "is off, and there is no listen.https: nobody could be served"))
-        if self.redirect_to_https and (self.https is None or self.http is None):
+        if self.redirect_to_https is not None and (self.https is None or self.http is None):
             missing = "https" if self.https is None else "http"
             faults.append((("redirect_to_https",), f"has no effect without listen.{missing}"))
         refuse(faults)
@@ -194,7 +226,7 @@ class Wire(Section):
     body_timeout: Duration = 30.0
     """Between two pieces of a request body; then 408."""
     body_rate: SizeOrZero = 240
-    """Bytes of a request body that must come per second on the average, after a start of 5s; else 408. `0B` for none."""
+    """Bytes of a request body that must come per second on the average, after a start of 5s; then 408. `0B`: none."""
     idle_timeout: Duration = 75.0
     """For a kept-alive connection without a request."""
     lame_duck: DurationOrZero = 1.0

@@ -1,12 +1,13 @@
 """A file -> a checked configuration, or every complaint about it at once."""
 
 import gc
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway.config import references
 from gateway.config.complaints import Complaint, ConfigError
@@ -22,16 +23,54 @@ LARGEST = 64 * 1024 * 1024
 """Bytes: twenty times a file of 10,000 routes; a mistaken path must not fill the memory."""
 
 
+class Loaded(NamedTuple):
+    """A configuration, and what it was made of."""
+
+    config: Config
+    digest: str
+    """SHA-256 of the file's bytes, as `sha256sum` prints it."""
+    files: frozenset[Path]
+    """Every file that was read, the configuration's own included."""
+
+
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration in `path`. Raises ConfigError, and nothing else."""
+    return read(path, environ).config
+
+
+def read(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """The configuration in `path` and its origins. Raises ConfigError, and nothing else."""
     file = str(path)
     content = _read(file, path)
+    substitution = Substitution(environ, path.parent)
+    config = _parsed(file, content, substitution, path.parent)
+    files = {path, *substitution.files, *_files_named(config)}
+    return Loaded(config, hashlib.sha256(content).hexdigest(), frozenset(files))
+
+
+def _files_named(value: object) -> Iterator[Path]:
+    """The files that a configuration names, such as keys and certificates."""
+    match value:
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from _files_named(getattr(value, name))
+        case dict():
+            for part in value.values():
+                yield from _files_named(part)
+        case tuple():
+            for part in value:
+                yield from _files_named(part)
+        case Path() if value.is_file():
+            yield value
+
+
+def _parsed(file: str, content: bytes, substitution: Substitution, folder: Path) -> Config:
     with _collector_paused():
         root = compose(file, content)
-        builder = Builder(file, Substitution(environ, path.parent))
+        builder = Builder(file, substitution)
         data = builder.build(root)
         report = Report(file, Places(root), builder.faults.values())
-        config = _validated(data, path.parent, report)
+        config = _validated(data, folder, report)
         references.check(data, report)
     if config is None or report.complaints:
         raise ConfigError(report.complaints)

@@ -5,7 +5,6 @@ Attributes are named like the keys of the file; a name that Python or pydantic n
 """
 
 import os
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator

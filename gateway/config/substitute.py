@@ -26,6 +26,7 @@ class Substitution:
     def __init__(self, environ: Mapping[str, str], directory: Path) -> None:
         self._environ = environ
         self._directory = directory
+        self.files: set[Path] = set()  # that were read
 
     def __call__(self, text: str) -> Substituted:
         """`text` with every reference replaced. Raises ValueError that says what is missing."""
@@ -40,6 +41,7 @@ class Substitution:
                 "'${' begins ${NAME}, ${NAME:-default} or ${file:path}, not nested; write '$${' for itself"
             )
         if file:
+            self.files.add(self._directory / file)
             return read_text(self._directory / file).removesuffix("\n").removesuffix("\r")
         value = self._environ.get(name)
         if default is not None:

@@ -16,6 +16,8 @@ from gateway.exchange import NEVER, Body, Call, Fields, Hop, Peer, Reply, Reques
 from gateway.http.reader import RequestReader
 from gateway.http.reply import CONTINUE, LAST_CHUNK, bodiless, chunk, reply_head
 from gateway.http.reset import reset
+from gateway.http.stream import HIGH_WATER
+from gateway.http.tls import shown_certificate
 
 if TYPE_CHECKING:
     from gateway.http.server import Server
@@ -26,69 +28,73 @@ DRAINABLE = 64 * 1024
 LINGER = 1.0
 """Seconds in which a client that is still sending may read its reply, before the connection is reset."""
 
-HELD = 64 * 1024
-"""Bytes behind a handshake that are held until the upstream has answered it."""
-
 HALF_CLOSED = 0.75
-"""Seconds without a byte written after which a client that has ended its sending side counts as gone.
+"""Seconds without a byte written after which a client that has ended its sending side counts as gone: until
+something is written it looks the same as one that has left (docs/decisions/0004)."""
 
-A half-closed client and one that has left look the same until something is written (docs/decisions/0004)."""
+IDLE_GRACE = 1.0
+"""Seconds a connection that is to end waits for a next request before it is closed. A client with a pool sends one
+within that or not soon, so it reads `Connection: close` in a reply and does not meet a closed socket."""
 
-
-NO_FIELDS = Fields([])
+GOODBYE = 3.0  # seconds in which an idle client may answer the goodbye of TLS; many never do
 
 
 class ServerConnection(asyncio.Protocol):
-    """The protocol of one accepted socket."""
+    """The protocol of one accepted socket. Its listener sets `peer` before it connects it."""
 
+    peer: Peer
     _transport: asyncio.Transport
     _reader: RequestReader
     _timer: asyncio.TimerHandle
-    _peer: Peer
+    _sent: int  # bytes of the current reply's body
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, scheme: str, refused: bool) -> None:
+        """`refused`: there are too many already, and this one is told so."""
+        self.scheme = scheme
+        self.refused = refused
         self._server = server
-        self._app = server.app
         self._limits = server.limits
         self._loop = loop
         self._waiting: deque[Request | GatewayError] | None = None  # behind the one being answered
         self._task: asyncio.Task[None] | None = None  # answers
         self._closing = False  # close after the current reply
+        self._leaving = False  # close as soon as the client has been told in a reply, or asks for nothing
         self._paused = False  # the socket is not read
+        self._paused_at = 0.0
+        self._excused = 0.0  # seconds of the current body in which the client could not send
         self._eof = False  # the client has ended its sending side
-        self._idle_since = 0.0
         self._writable: asyncio.Future[None] | None = None  # there while the client reads too slowly
         self._blocked_since = 0.0
         self._written = 0.0  # last time something was written, once the client has ended its side
         self._timer_at = 0.0
-        self._tunnelled = False
-        self._sent = 0  # bytes of the current reply's body
+        self._tunnel: Tunnel | None = None
 
     # -- what the transport calls --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple):
-            address = name[0].removeprefix("::ffff:")
-            self._peer = Peer(address, name[1], "http", self._server.trusts(address))
-        else:  # a unix socket: whoever may open the file
-            self._peer = Peer("unix", 0)
-        self._reader = RequestReader(self, self._peer, self._limits)
+        if self.scheme == "https":
+            self.peer.certificate = shown_certificate(transport.get_extra_info("ssl_object"))
+            self._transport.set_write_buffer_limits(HIGH_WATER)  # as without TLS; else it is 512 KiB
+        self._reader = RequestReader(self, self.peer, self._limits)
         self._idle_since = time.monotonic()
-        self._timer_at = self._idle_since + self._limits.idle_timeout
-        self._timer = self._loop.call_later(self._limits.idle_timeout, self._tick)
-        if not self._server.joined(self):
+        self._timer_at = self._due()
+        self._timer = self._loop.call_later(self._timer_at - self._idle_since, self._tick)
+        if self.refused:
             self._reader.fail(GatewayError("overloaded", 503, "too many connections", retry_after=1.0))
+        else:
+            self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        if self._reader.since:
+        if self._reader.since and self._reader.request is None:  # a body is watched as it begins, and gains time
             self._watch(self._due())
 
     def eof_received(self) -> bool:
         self._eof = True
         self._reader.eof()
+        if self.scheme == "https":
+            return False  # TLS has no half-close: the transport closes itself
         if self._task is None:
             self._transport.close()
         else:
@@ -117,11 +123,17 @@ class ServerConnection(asyncio.Protocol):
 
     # -- what the server calls -----------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """Close as soon as that takes no client by surprise: with a reply that says so, or when it is idle."""
+        self._leaving = True
+        if self._timer_at and self._task is None:  # else it has not begun, or `_serve` will see to it
+            self._watch(self._due())
+
     def drain(self) -> None:
-        """Take no further request; close when the current one is answered."""
-        self._closing = True
-        if self._task is None:
-            self._transport.close()
+        """Leave, from a tunnel too."""
+        self.leave()
+        if self._tunnel is not None:
+            self._tunnel.drain()
 
     def abort(self) -> None:
         """Cut the connection now, and stop what is done for it."""
@@ -132,6 +144,9 @@ class ServerConnection(asyncio.Protocol):
     # -- what the reader calls -----------------------------------------------------------------------
 
     def arrived(self, item: Request | GatewayError) -> None:
+        self._excused = 0.0
+        if self._reader.since:
+            self._watch(self._due())
         if self._task is None:
             self._task = self._loop.create_task(self._serve(item))
             return
@@ -143,25 +158,29 @@ class ServerConnection(asyncio.Protocol):
     def room_changed(self) -> None:
         """Read the socket only while there is room for what comes."""
         stream, held = self._reader.stream, self._reader.held
-        pause = bool(self._waiting)
-        if not pause and stream is not None:
-            pause = stream.paused
-        if not pause and held is not None:
-            pause = len(held) > HELD
+        pause = bool(self._waiting) or bool(stream and stream.paused) or bool(held and len(held) > HIGH_WATER)
         if pause == self._paused or self._transport.is_closing():
             return
         self._paused = pause
+        now = time.monotonic()
         if pause:
+            self._paused_at = now
             self._transport.pause_reading()
-        else:
-            if self._reader.since:
-                self._reader.since = time.monotonic()
-            self._transport.resume_reading()
+            return
+        self._excused += now - self._paused_at
+        if self._reader.since:
+            self._reader.since = now
+            self._watch(self._due())
+        self._transport.resume_reading()
 
     def body_wanted(self) -> None:
-        stream = self._reader.stream
-        if stream is not None and not stream.received and not self._transport.is_closing():
-            self._transport.write(CONTINUE)
+        reader, request, stream = self._reader, self._reader.request, self._reader.stream
+        if request is None or stream is None or stream.received or self._transport.is_closing():
+            return
+        reader.since = now = time.monotonic()  # its time begins when it is told to send
+        self._excused = now - request.received
+        self._watch(self._due())
+        self._transport.write(CONTINUE)
 
     # -- answering -----------------------------------------------------------------------------------
 
@@ -184,9 +203,11 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = time.monotonic()
         if self._closing or self._reader.ended:
             self._close()
+        elif self._leaving:
+            self._watch(self._due())
 
     async def _answer(self, request: Request) -> None:
-        app = self._app
+        app = self._server.app
         call = app.open(request)
         status = 499
         self._sent = 0
@@ -198,7 +219,7 @@ class ServerConnection(asyncio.Protocol):
                     reply.tunnel.close()
                     status = 499
                 else:
-                    await self._tunnel(call, reply, reply.tunnel, bytes(self._reader.held))
+                    await self._run_tunnel(call, reply, reply.tunnel, bytes(self._reader.held))
                 return
             if self._reader.held is not None:
                 self._reader.resume()
@@ -220,17 +241,19 @@ class ServerConnection(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """Answer what was no request, and close."""
         started = time.monotonic()
-        call = self._app.open(Request("", b"", NO_FIELDS, self._peer))
-        reply = self._app.refuse(call, error)
+        app = self._server.app
+        call = app.open(Request("", b"", Fields([]), self.peer))
+        reply = app.refuse(call, error)
         assert isinstance(reply.body, bytes)
         self._closing = True
         self._write_whole("", reply, reply.body, b"connection: close\r\n")
-        self._app.finished(call, reply.status, self._sent, 0, time.monotonic() - started)
+        app.finished(call, reply.status, self._sent, 0, time.monotonic() - started)
 
     def _keep_or_close(self, request: Request, body: Body) -> bytes:
         """Settle whether another request may follow a reply with `body`, and what becomes of the request's."""
         stream = request.body
-        keep = request.fields.keep_alive and not self._closing and not self._server.draining
+        leaving = self._leaving and not self._waiting  # what has been read already is answered first
+        keep = request.fields.keep_alive and not self._closing and not leaving
         if not isinstance(stream, bytes) and self._reader.request is request:  # more of it is to come
             rest = None if stream.length is None else stream.length - stream.received
             if rest is None or rest > DRAINABLE or not stream.started:
@@ -246,7 +269,6 @@ class ServerConnection(asyncio.Protocol):
 
     def _write_whole(self, method: str, reply: Reply, body: bytes, connection: bytes) -> None:
         if bodiless(method, reply.status):
-            self._sent = 0
             if body and reply.status != 204:
                 connection += b"content-length: %d\r\n" % len(body)
             self._transport.write(reply_head(reply, connection))
@@ -257,15 +279,14 @@ class ServerConnection(asyncio.Protocol):
     async def _write_stream(self, call: Call, reply: Reply, body: Stream, connection: bytes) -> None:
         """Write a body as it comes. When it breaks off, part of the reply is out: so does the connection."""
         started = time.monotonic()
-        chunked = False
-        if body.length is not None:
+        chunked = body.length is None and call.request.fields.version != "1.0"
+        if chunked:
+            framing = b"transfer-encoding: chunked\r\n" + connection
+        elif body.length is not None:
             framing = b"content-length: %d\r\n%b" % (body.length, connection)
-        elif call.request.fields.version == "1.0":
+        else:
             self._closing = True
             framing = b"connection: close\r\n"
-        else:
-            chunked = True
-            framing = b"transfer-encoding: chunked\r\n" + connection
         try:
             self._transport.write(reply_head(reply, framing))
             await self._pass_on(body, chunked)
@@ -290,13 +311,15 @@ class ServerConnection(asyncio.Protocol):
         if chunked:
             transport.write(LAST_CHUNK)
 
-    async def _tunnel(self, call: Call, reply: Reply, tunnel: Tunnel, held: bytes) -> None:
+    async def _run_tunnel(self, call: Call, reply: Reply, tunnel: Tunnel, held: bytes) -> None:
         """Hand the socket over until both ends are closed."""
         started = time.monotonic()
         self._transport.write(reply_head(reply, b"connection: upgrade\r\n"))
         self._timer.cancel()
-        self._tunnelled = True
+        self._tunnel = tunnel
         self._closing = True
+        if self._server.draining:
+            tunnel.drain()
         try:
             _, self._sent = await tunnel.run(self._transport, held)
         finally:
@@ -329,11 +352,15 @@ class ServerConnection(asyncio.Protocol):
         if self._reader.since:
             if self._paused:
                 return NEVER
-            body = self._reader.request is not None
-            return self._reader.since + (self._limits.body_timeout if body else self._limits.header_timeout)
-        if self._task is None:
-            return self._idle_since + self._limits.idle_timeout
-        return NEVER
+            request, stream = self._reader.request, self._reader.stream
+            if request is None or stream is None:
+                return self._reader.since + self._limits.header_timeout
+            begun = request.received + self._excused if stream.started else NEVER
+            return self._limits.body_late(self._reader.since, begun, stream.received)
+        if self._task is not None:
+            return NEVER
+        soon = self._leaving and not self._transport.is_closing()
+        return self._idle_since + (IDLE_GRACE if soon else self._limits.idle_timeout)
 
     def _watch(self, due: float) -> None:
         """Make sure that the timer looks no later than at `due`."""
@@ -354,12 +381,16 @@ class ServerConnection(asyncio.Protocol):
             self._timer_at = NEVER
             part = "head" if self._reader.request is None else "body"
             self._reader.fail(Refused("request_timeout", 408, f"the {part} came too slowly"))
+        elif self._transport.is_closing():
+            self._transport.abort()  # nobody reads the end of the last reply
         else:
+            patience = self._limits.body_timeout if self._transport.get_write_buffer_size() else GOODBYE
             self._transport.close()
+            self._timer = self._loop.call_later(patience, self._transport.abort)
 
     def _half_closed(self) -> None:
         """The client has ended its side: it gets its answer as long as bytes move."""
-        if self._task is None or self._tunnelled:
+        if self._task is None or self._tunnel is not None:
             return
         left = self._written + HALF_CLOSED - time.monotonic()
         if left > 0.001 or self._blocked_since:

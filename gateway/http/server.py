@@ -1,26 +1,18 @@
-"""The listening side: what all client connections share, and the sockets they come from."""
+"""The listening side: what all client connections share, and how they end together."""
 
 import asyncio
-import errno
-import os
 import socket
-import stat
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import GatewayError
 from gateway.exchange import Call, Reply, Request
-from gateway.http.address import join_address, split_address
 from gateway.http.connection import ServerConnection
+from gateway.http.listener import Listener
+from gateway.http.sockets import Group, bind, close
 from gateway.http.trust import Network, address_in
-
-UNSENT = 128 * 1024
-"""Bytes the kernel takes ahead of what the client has been sent. Its own buffer grows to 4 MiB, of which a third
-must be free before it takes more: to a steady reader of 40 KB/s that looks like half a minute of nothing."""
-
-BACKLOG = 4096
-"""Connections the kernel may hold before they are accepted; it caps this at net.core.somaxconn."""
 
 
 class App(Protocol):
@@ -49,26 +41,72 @@ class Limits:
     connections: int = 10_000
     header_timeout: float = 10.0
     body_timeout: float = 30.0
+    body_rate: int = 240
+    """Bytes of a request body that must come per second, on the average since its start; 0 for none."""
+    body_start: float = 5.0
+    """Seconds before the rate of a body is looked at."""
     idle_timeout: float = 75.0
     drain_timeout: float = 30.0
 
-
-class ListenError(Exception):
-    """An address cannot be listened on; the message is one line for the operator."""
+    def body_late(self, last: float, begun: float, received: int) -> float:
+        """When a body is late unless more of it comes: `received` bytes since `begun`, the latest of them at `last`."""
+        late = last + self.body_timeout
+        if self.body_rate:
+            late = min(late, begun + max(self.body_start, received / self.body_rate))
+        return late
 
 
 class Server:
-    """Accepts connections on any number of addresses and serves them all with one App."""
+    """Accepts connections on any number of sockets and serves them all with one App."""
 
-    def __init__(self, app: App, limits: Limits, trusted: Sequence[Network] = ()) -> None:
+    def __init__(
+        self,
+        app: App,
+        limits: Limits,
+        trusted: Sequence[Network] = (),
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxy_protocol: bool = False,
+    ) -> None:
+        """`tls` is what secure sockets need; with `proxy_protocol` trusted proxies announce their clients."""
         self.app = app
         self.limits = limits
+        self.tls = tls
+        self.proxy_protocol = proxy_protocol
         self.connections: set[ServerConnection] = set()
+        self.open = {"http": 0, "https": 0}  # how many of them, by scheme
+        self.handshake_failures = 0
         self.draining = False
         self._trusted = tuple(trusted)
-        self._listeners: list[asyncio.Server] = []
-        self._paths: list[str] = []
+        self._listeners: dict[socket.socket, Listener] = {}
+        self._groups: list[Group] = []  # those whose sockets are ours to close
+        self._arriving: set[ServerConnection] = set()
+        self._arrivals: set[asyncio.Task[None]] = set()
         self._empty: asyncio.Future[None] | None = None
+
+    def configure(
+        self,
+        app: App,
+        limits: Limits,
+        trusted: Sequence[Network],
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxy_protocol: bool = False,
+    ) -> None:
+        """Serve with these from the next request on.
+
+        Connections that began under other limits, trust or TLS are asked to leave: whoever comes back has the new
+        ones. So pass the very same `tls` as long as nothing about it has changed.
+        """
+        before = (self.limits, self._trusted, self.proxy_protocol)
+        outdated = {"http": before != (limits, tuple(trusted), proxy_protocol)}
+        outdated["https"] = outdated["http"] or tls is not self.tls
+        self.app = app
+        self.limits, self._trusted, self.proxy_protocol = limits, tuple(trusted), proxy_protocol
+        self.tls = tls
+        for connection in (*self.connections, *self._arriving):
+            if outdated[connection.scheme]:
+                connection.leave()
 
     def trusts(self, address: str) -> bool:
         """Whether `address` is one of the trusted proxies."""
@@ -76,79 +114,97 @@ class Server:
             return False
         return address_in(address, self._trusted)
 
-    async def listen(self, address: str) -> str:
-        """Accept on host:port, [v6]:port or unix:path; returns the address with its real port."""
-        loop = asyncio.get_running_loop()
-        factory: Callable[[], ServerConnection] = lambda: ServerConnection(self, loop)  # noqa: E731 - typed factory
-        try:
-            if address.startswith("unix:"):
-                path = address[len("unix:") :]
-                _remove_stale(path)
-                listener = await loop.create_unix_server(factory, path, backlog=BACKLOG)
-                self._paths.append(path)
-                self._listeners.append(listener)
-                return address
-            host, port = split_address(address)
-            listener = await loop.create_server(factory, host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {address}: {_reason(error)}") from error
-        self._listeners.append(listener)
-        for listening in listener.sockets:
-            _bound_unsent(listening)
-        return join_address(host, listener.sockets[0].getsockname()[1])
+    # -- where clients come in -----------------------------------------------------------------------
 
-    def joined(self, connection: ServerConnection) -> bool:
-        """A client has connected; False when there are too many already."""
-        if len(self.connections) >= self.limits.connections:
-            return False
+    def add(self, sock: socket.socket, *, secure: bool) -> None:
+        """Accept on a listening socket, which stays its owner's."""
+        listener = self._listeners[sock] = Listener(self, sock, secure)
+        listener.start()
+
+    def remove(self, sock: socket.socket) -> None:
+        """Accept there what the kernel has queued already, and no more."""
+        self._listeners.pop(sock).drain()
+
+    def accept_on(self, sockets: Sequence[tuple[socket.socket, bool]]) -> None:
+        """Accept on these (socket, secure) from now on, and on no others."""
+        wanted = dict(sockets)
+        for sock, listener in list(self._listeners.items()):
+            if wanted.get(sock) is not listener.secure:
+                self.remove(sock)
+        for sock, secure in wanted.items():
+            if sock not in self._listeners:
+                self.add(sock, secure=secure)
+
+    async def listen(self, address: str, secure: bool = False) -> str:
+        """Accept on host:port, [v6]:port or unix:path, on sockets of our own; returns the real address.
+
+        Raises ListenError.
+        """
+        groups = bind(address)
+        self._groups += groups
+        for group in groups:
+            for sock in group.sockets:
+                self.add(sock, secure=secure)
+        return groups[0].address
+
+    # -- what listeners and connections tell ----------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """There are as many clients as there may be, counting those that are not quite connected."""
+        return len(self.connections) + len(self._arriving) >= self.limits.connections
+
+    def arrives(self, connection: ServerConnection, arrival: asyncio.Task[None]) -> None:
+        """A client has been accepted, and is on its way to being connected."""
+        if not connection.refused:
+            self._arriving.add(connection)
+        self._arrivals.add(arrival)
+        arrival.add_done_callback(self._arrivals.discard)
+
+    def joined(self, connection: ServerConnection) -> None:
+        """A client has connected."""
+        self._arriving.discard(connection)
         self.connections.add(connection)
-        return True
+        self.open[connection.scheme] += 1
+        if self.draining:
+            connection.leave()
+
+    def arrived(self, connection: ServerConnection) -> None:
+        """The arrival of a client has ended, well or not."""
+        self._arriving.discard(connection)
+        self._note_empty()
 
     def left(self, connection: ServerConnection) -> None:
         """A client connection has ended."""
-        self.connections.discard(connection)
-        if self._empty is not None and not self.connections and not self._empty.done():
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.open[connection.scheme] -= 1
+            self._note_empty()
+
+    def _note_empty(self) -> None:
+        if self._empty is not None and not self._empty.done() and not self.connections and not self._arriving:
             self._empty.set_result(None)
 
-    async def close(self) -> None:
-        """Accept no more, let what is under way finish within drain_timeout, then cut."""
+    # -- the end -------------------------------------------------------------------------------------
+
+    async def close(self, grace: float | None = None) -> None:
+        """Accept no more, let what is under way finish within `grace` seconds (drain_timeout), then cut."""
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
-        for path in self._paths:
-            if os.path.exists(path):  # noqa: ASYNC240 - a local socket file, once, at the end
-                os.unlink(path)
+        self.accept_on([])
+        for group in self._groups:
+            close(group)
+        self._groups.clear()
         for connection in list(self.connections):
             connection.drain()
-        if self.connections:
-            self._empty = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._empty], timeout=self.limits.drain_timeout)
-        cut = list(self.connections)
-        for connection in cut:
+        await self._emptied(self.limits.drain_timeout if grace is None else grace)
+        for arrival in list(self._arrivals):
+            arrival.cancel()
+        for connection in list(self.connections):
             connection.abort()
-        if cut and self._empty is not None:
-            await asyncio.wait([self._empty], timeout=1.0)
+        await self._emptied(1.0)
 
-
-def _bound_unsent(listening: socket.socket) -> None:
-    """Set on the listener, it holds for every connection accepted there; where the system knows it."""
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        listening.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
-def _remove_stale(path: str) -> None:
-    """Unlink a socket file that nobody listens on any more; a live one is left, and bind will fail."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise OSError(errno.EADDRINUSE, "address in use")
+    async def _emptied(self, patience: float) -> None:
+        if self.connections or self._arriving:
+            if self._empty is None or self._empty.done():
+                self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=patience)

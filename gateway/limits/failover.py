@@ -27,7 +27,7 @@ class SharedStore:
 
     @property
     def health(self) -> StoreHealth:
-        """`up` and `errors`, for metrics and readiness."""
+        """Tells whether it is `up`, for metrics and readiness."""
         return self._shared.health
 
     async def take(self, takes: Sequence[Take]) -> Answer:
@@ -36,6 +36,10 @@ class SharedStore:
             return await self._shared.take(takes), "", True
         except StoreError as error:
             return self._instead(takes, error.waited)
+
+    async def check(self) -> bool:
+        """Whether the shared store answers; when it does not, that is known and logged from now on."""
+        return await self._shared.check()
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -3,13 +3,18 @@
 The circuits of upstreams are richer; here a failure only has to stop costing every request its timeout.
 """
 
+from collections.abc import Callable
+
 
 class StoreHealth:
-    """Down after `failures` in a row; then one question every `pause` seconds until one is answered."""
+    """Down after `failures` in a row; then one question every `pause` seconds until one is answered.
 
-    def __init__(self, failures: int = 3, pause: float = 1.0) -> None:
+    `on_error` is called for every failure, also while it is down.
+    """
+
+    def __init__(self, failures: int = 3, pause: float = 1.0, *, on_error: Callable[[], None] = lambda: None) -> None:
         self.up = True
-        self.errors = 0
+        self._on_error = on_error
         self._failures = failures
         self._pause = pause
         self._in_a_row = 0
@@ -24,12 +29,12 @@ class StoreHealth:
         self._next_try = now + self._pause
         return True
 
-    def failed(self, now: float) -> bool:
-        """Count a failure; True when it is the one that takes the store down."""
-        self.errors += 1
+    def failed(self, now: float, *, at_once: bool = False) -> bool:
+        """Count a failure; True when it is the one that takes the store down, which `at_once` makes of any."""
+        self._on_error()
         self._in_a_row += 1
         self._next_try = now + self._pause
-        if not self.up or self._in_a_row < self._failures:
+        if not self.up or (self._in_a_row < self._failures and not at_once):
             return False
         self.up = False
         return True

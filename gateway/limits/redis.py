@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.exchange import Quota
@@ -31,6 +31,8 @@ SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis 
 
 FLIGHTS = 4
 """Pipelines on their way at once. More of them would only be smaller; one would make each wait for the last."""
+
+AWAY = "the store is away (%s): limits follow store.on_failure"
 
 CLOSE_WAIT = 1.0
 """Seconds that pipelines on their way get when the gateway ends."""
@@ -47,6 +49,7 @@ class StoreError(Exception):
 def connect(url: str, timeout: float) -> Redis:
     """A client that fails fast: no retries (one could count twice), short timeouts, few connections.
 
+    Besides redis:// and rediss:// the URL may be unix:///path?db=0, which is how the embedded store is reached.
     The socket may take a little longer than the callers wait: they are gone by then, but a connection that is
     dropped too early would make a slow server slower.
     """
@@ -125,6 +128,20 @@ class RedisStore:
             raise owed
         return answers(takes, owed)
 
+    async def check(self) -> bool:
+        """Ask for a sign of life, before anybody needs one. Without it the store is down, from the first failure on.
+
+        It may take as long as the socket's timeouts let it, for the first connection costs several round trips.
+        """
+        try:
+            await self._client.ping()
+        except (RedisError, OSError) as error:
+            if self.health.failed(time.monotonic(), at_once=True):
+                log.warning(AWAY, f"{type(error).__name__}: {error}")
+            return False
+        self._alive()
+        return True
+
     async def close(self) -> None:
         """Let pipelines on their way land, then close the connections."""
         if self._flights:
@@ -193,8 +210,7 @@ class RedisStore:
             self._lost(batch, str(refused[0]))
         elif not batch.late:
             self._disarm(batch)
-            if self.health.answered():
-                log.warning("the store is back: limits are shared again")
+            self._alive()
 
     def _give_up(self, batch: _Batch) -> None:
         """The time of this batch is over; its pipeline, if there is one, runs on."""
@@ -208,8 +224,12 @@ class RedisStore:
             return
         self._disarm(batch)
         if self.health.failed(time.monotonic()):
-            log.warning("the store is away (%s): limits follow store.on_failure", reason)
+            log.warning(AWAY, reason)
         batch.fail(reason)
+
+    def _alive(self) -> None:
+        if self.health.answered():
+            log.warning("the store is back: limits are shared again")
 
     def _disarm(self, batch: _Batch) -> None:
         if batch.timer is not None:

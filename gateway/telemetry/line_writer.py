@@ -1,13 +1,19 @@
 """Writes lines to a file descriptor in batches, from one thread, so that no slow disk or pipe stops the loop.
 
-The queue is bounded: when the sink does not keep up, new lines are dropped and counted.
+The queue is bounded: when the sink does not keep up, new lines are dropped and counted. Several processes may
+write to one sink, and every line arrives whole: a file takes each write in one piece, and at anything else
+(a pipe tears whatever is longer than PIPE_BUF, 4 KiB on Linux) they take turns by a lock on a file.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PENDING = 20_000
@@ -21,11 +27,20 @@ PATIENCE = 2.0
 
 
 class LineWriter:
-    """A sink of lines over `to`: a file descriptor that stays open, or a path that is appended to."""
+    """A sink of lines over `to`: a file descriptor that stays open, or a path that is appended to.
 
-    def __init__(self, to: int | Path, *, pending: int = PENDING, gather: float = GATHER) -> None:
-        self._owned = isinstance(to, Path)
+    `lock` is a file for all processes that share the sink. Each makes its own writer: a lock that was inherited
+    by a fork would be held by both sides at once.
+    """
+
+    def __init__(
+        self, to: int | Path, *, lock: Path | None = None, pending: int = PENDING, gather: float = GATHER
+    ) -> None:
         self._fd = _open(to) if isinstance(to, Path) else to
+        self._turns: int | None = None  # the lock's descriptor, where turns must be taken
+        if lock is not None and not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self._turns = _open(lock)
+        self._owned = [fd for fd in (self._fd if isinstance(to, Path) else None, self._turns) if fd is not None]
         self._pending = pending
         self._gather = gather
         self._lines: list[bytes] = []
@@ -33,6 +48,7 @@ class LineWriter:
         self._closing = threading.Event()
         self._turned_away = 0  # counted by the loop's thread, the other by the writer's
         self._unwritten = 0
+        self._given_up = 0  # still queued when closing lost its patience
         # A daemon: a sink that never reads must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="line-writer", daemon=True)
         self._thread.start()
@@ -50,15 +66,18 @@ class LineWriter:
     @property
     def dropped(self) -> int:
         """Lines that never reached the sink."""
-        return self._turned_away + self._unwritten
+        return self._turned_away + self._unwritten + self._given_up
 
     def close(self) -> None:
         """Write what is queued, waiting no longer than PATIENCE; lines put later are lost."""
         self._closing.set()
         self._wake.set()
         self._thread.join(PATIENCE)
-        if self._owned and not self._thread.is_alive():
-            os.close(self._fd)
+        if self._thread.is_alive():
+            self._given_up = len(self._lines)
+            return
+        while self._owned:
+            os.close(self._owned.pop())
 
     def _run(self) -> None:
         while True:
@@ -78,15 +97,31 @@ class LineWriter:
                 self._wake.set()
 
     def _write(self, batch: list[bytes]) -> None:
-        rest = memoryview(b"".join(batch))
+        try:
+            with self._turn():
+                self._write_all(memoryview(b"".join(batch)))
+        except OSError:  # its reader is gone, or the disk is full: the service is worth more than its log
+            if not self._given_up:
+                self._unwritten += len(batch)
+
+    def _write_all(self, rest: memoryview) -> None:
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # somebody made the shared terminal or pipe non-blocking
                 select.select([], [self._fd], [])
-            except OSError:  # its reader is gone, or the disk is full: the service is worth more than its log
-                self._unwritten += len(batch)
-                return
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else who knows the lock writes meanwhile. The kernel ends the turn of a process that dies in it."""
+        if self._turns is None:
+            yield
+            return
+        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turns, fcntl.LOCK_UN)
 
 
 def _open(path: Path) -> int:

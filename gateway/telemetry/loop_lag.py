@@ -13,15 +13,20 @@ MEMORY = 15.0
 
 
 class LoopLag:
-    """Samples the lag for ever; `worst` is the longest of the last 15 seconds."""
+    """Samples the lag for ever; `worst` is the longest of the last 15 seconds.
+
+    `on_tick` is called after each sample: for whatever else is to be written down every quarter of a second.
+    """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._sleep = sleep
+        self._on_tick = on_tick
         self._samples: deque[float] = deque(maxlen=int(MEMORY / PERIOD))
 
     async def run(self) -> None:
@@ -30,6 +35,7 @@ class LoopLag:
             before = self._clock()
             await self._sleep(PERIOD)
             self._samples.append(max(0.0, self._clock() - before - PERIOD))
+            self._on_tick()
 
     @property
     def worst(self) -> float:

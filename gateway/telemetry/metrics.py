@@ -1,21 +1,19 @@
-"""Every metric: its name, its help and its labels, named here and nowhere else.
+"""Every metric that a process counts for itself: its name, its help and its labels, named here and nowhere else.
 
 Label values come from the configuration or from short fixed lists, never from what a client sent. Counting
-is `tally.py`; prometheus-client only asks for the numbers when somebody scrapes.
+is `tally.py`; what all processes say together, and what only the supervisor knows, is `collector.py`.
 """
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from gateway import __version__
-from gateway.telemetry.tally import Cells, Counters, Histograms, Labels
+from gateway.telemetry.exposition import build_info, family_of
+from gateway.telemetry.tally import Cells, Children, Counter, Family, Gauges, Histogram, Labels, Storage, Way
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """For whole requests and upstreams: a millisecond on a LAN up to the usual patience of a client."""
@@ -26,38 +24,38 @@ OWN_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.0
 STORE_SECONDS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 """For the store: memory answers in microseconds, Redis in less than the 50 ms it is given."""
 
-Readings = Mapping[Labels, float]
-Read = Callable[[], Readings]
-
-
-class Sampled:
-    """A metric whose value somebody else knows; asked for at each scrape."""
-
-    def __init__(self) -> None:
-        self._reads: list[Read] = []
-
-    def read_from(self, read: Read) -> None:
-        """`read` gives value by label values. It is called in the scrape's thread and must only look."""
-        self._reads.append(read)
-
-    def __iter__(self) -> Iterator[tuple[Labels, float]]:
-        for read in self._reads:
-            yield from read().items()
+STORE_UP = Family("gateway_store_up", "gauge", "1 while the store answers every worker, else 0.", ("store",), way="min")
+"""Readiness asks for it, too."""
 
 
 class Metrics(Collector):
-    """The metrics of one runtime, in a registry of its own."""
+    """The metrics of one process, in storage of its own or in the set that it was given."""
 
-    def __init__(self) -> None:
-        self._cells = Cells()
-        self._families: list[Callable[[], Metric]] = []
+    def __init__(self, cells: Storage | None = None) -> None:
+        self._cells = cells if cells is not None else Cells()
+        self._kept: list[tuple[Family, Children[Counter] | Children[Histogram] | Gauges]] = []
         self._about_requests()
         self._about_upstreams()
         self._about_stages()
         self._about_the_process()
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)  # CPU, memory and file descriptors, where /proc has them
+
+    @property
+    def families(self) -> list[Family]:
+        """What is counted, without the numbers."""
+        return [family for family, _ in self._kept]
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """A registry with the numbers of this process alone."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus-client."""
+        for family, children in self._kept:
+            yield family_of(family, {labels: child.values for labels, child in children})
+        yield build_info()
 
     def _about_requests(self) -> None:
         self.requests = self._counters(
@@ -108,7 +106,10 @@ class Metrics(Collector):
             "gateway_retries_withheld_total", "Retries that were due but not made.", ("upstream", "reason")
         )
         self.breaker_state = self._gauge(
-            "gateway_breaker_state", "0 closed, 1 half-open, 2 open.", ("upstream", "target")
+            "gateway_breaker_state",
+            "0 closed, 1 half-open, 2 open; of several workers' circuits the worst.",
+            ("upstream", "target"),
+            "max",
         )
         self.breaker_transitions = self._counters(
             "gateway_breaker_transitions_total", "Changes of a circuit's state.", ("upstream", "target", "to")
@@ -132,8 +133,8 @@ class Metrics(Collector):
             ("store",),
             STORE_SECONDS,
         )
-        self.store_up = self._gauge("gateway_store_up", "1 while the store answers, else 0.", ("store",))
-        self.store_errors = self._sampled_counter(
+        self.store_up = self._gauge_of(STORE_UP)
+        self.store_errors = self._counters(
             "gateway_store_errors_total", "Checks that the store failed to answer in time.", ("store",)
         )
         self.fallbacks = self._counters(
@@ -143,69 +144,38 @@ class Metrics(Collector):
     def _about_the_process(self) -> None:
         self.connections = self._gauge("gateway_connections", "Open client connections.", ("listener",))
         self.loop_lag = self._gauge(
-            "gateway_loop_lag_seconds", "Longest delay of the event loop in the last 15 seconds.", ()
+            "gateway_loop_lag_seconds", "Longest delay of an event loop in the last 15 seconds.", (), "max"
         )
-        self.access_log_dropped = self._sampled_counter(
+        self.access_log_dropped = self._counters(
             "gateway_access_log_dropped_total", "Access-log lines dropped because their sink did not keep up.", ()
         )
-        build = self._gauge("gateway_build_info", "Always 1; its labels tell the version.", ("version", "python"))
-        build.read_from(lambda: {(__version__, platform.python_version()): 1.0})
+        # The names that every Prometheus client uses; `process.py` knows the numbers.
+        self.cpu_seconds = self._counters(
+            "process_cpu_seconds_total", "CPU time, user and system, that the workers have spent.", ()
+        )
+        self.resident_memory = self._gauge(
+            "process_resident_memory_bytes",
+            "Memory that the workers have in RAM; what they share is counted for each of them.",
+            (),
+        )
+        self.open_fds = self._gauge("process_open_fds", "File descriptors that the workers have open.", ())
 
-    def collect(self) -> Iterable[Metric]:
-        """For prometheus-client."""
-        for family in self._families:
-            yield family()
-
-    def _counters(self, name: str, help: str, labels: Labels) -> Counters:
-        counters = Counters(self._cells)
-
-        def family() -> Metric:
-            made = CounterMetricFamily(name, help, labels=labels)
-            for values, counter in counters:
-                made.add_metric(values, counter.value)
-            return made
-
-        self._families.append(family)
+    def _counters(self, name: str, help: str, labels: Labels) -> Children[Counter]:
+        counters = Children(lambda values: Counter(self._cells, name, values))
+        self._kept.append((Family(name, "counter", help, labels), counters))
         return counters
 
-    def _histograms(self, name: str, help: str, labels: Labels, bounds: tuple[float, ...] = SECONDS) -> Histograms:
-        histograms = Histograms(self._cells, bounds)
-        upper = [*(str(bound) for bound in bounds), "+Inf"]
-
-        def family() -> Metric:
-            made = HistogramMetricFamily(name, help, labels=labels)
-            for values, histogram in histograms:
-                made.add_metric(values, _cumulated(upper, histogram.counts), histogram.sum)
-            return made
-
-        self._families.append(family)
+    def _histograms(
+        self, name: str, help: str, labels: Labels, bounds: tuple[float, ...] = SECONDS
+    ) -> Children[Histogram]:
+        histograms = Children(lambda values: Histogram(self._cells, name, values, bounds))
+        self._kept.append((Family(name, "histogram", help, labels, bounds), histograms))
         return histograms
 
-    def _gauge(self, name: str, help: str, labels: Labels) -> Sampled:
-        return self._sampled(GaugeMetricFamily, name, help, labels)
+    def _gauge(self, name: str, help: str, labels: Labels, way: Way = "sum") -> Gauges:
+        return self._gauge_of(Family(name, "gauge", help, labels, way=way))
 
-    def _sampled_counter(self, name: str, help: str, labels: Labels) -> Sampled:
-        return self._sampled(CounterMetricFamily, name, help, labels)
-
-    def _sampled(
-        self, kind: type[GaugeMetricFamily] | type[CounterMetricFamily], name: str, help: str, labels: Labels
-    ) -> Sampled:
-        sampled = Sampled()
-
-        def family() -> Metric:
-            made = kind(name, help, labels=labels)
-            for values, value in sampled:
-                made.add_metric(values, value)
-            return made
-
-        self._families.append(family)
-        return sampled
-
-
-def _cumulated(upper: list[str], counts: list[float]) -> list[tuple[str, float]]:
-    total = 0.0
-    buckets = []
-    for bound, count in zip(upper, counts, strict=True):
-        total += count
-        buckets.append((bound, total))
-    return buckets
+    def _gauge_of(self, family: Family) -> Gauges:
+        gauges = Gauges(self._cells, family.name)
+        self._kept.append((family, gauges))
+        return gauges

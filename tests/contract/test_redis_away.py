@@ -1,10 +1,11 @@
-"""Redis killed, frozen, restarted or useless: every answer comes in time, and by the configured policy."""
+"""The shared store killed, frozen, restarted or useless: every answer comes in time, and by the configured policy."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -15,7 +16,7 @@ from gateway.limits.failover import OnFailure, SharedStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.redis import FLIGHTS, RedisStore, StoreError, connect
-from tests.servers import RedisServer, free_port
+from tests.servers import StoreServer, free_port
 
 TIMEOUT = 0.05
 MARGIN = 0.2
@@ -76,7 +77,7 @@ async def eventually(store: RedisStore, key: bytes) -> list[Quota]:
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
-async def test_e7_without_redis_limits_are_counted_here(own_server: RedisServer, trouble: str) -> None:
+async def test_e7_without_redis_limits_are_counted_here(own_server: StoreServer, trouble: str) -> None:
     async with store_of(own_server.url, "local") as store:
         await connected(store)
         getattr(own_server, trouble)()
@@ -91,7 +92,7 @@ async def test_e7_without_redis_limits_are_counted_here(own_server: RedisServer,
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
-async def test_e7_without_redis_an_open_limit_lets_pass(own_server: RedisServer, trouble: str) -> None:
+async def test_e7_without_redis_an_open_limit_lets_pass(own_server: StoreServer, trouble: str) -> None:
     async with store_of(own_server.url, "open") as store:
         await connected(store)
         getattr(own_server, trouble)()
@@ -103,7 +104,7 @@ async def test_e7_without_redis_an_open_limit_lets_pass(own_server: RedisServer,
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
-async def test_e7_without_redis_a_closed_limit_sheds(own_server: RedisServer, trouble: str) -> None:
+async def test_e7_without_redis_a_closed_limit_sheds(own_server: StoreServer, trouble: str) -> None:
     async with store_of(own_server.url, "closed") as store:
         await connected(store)
         getattr(own_server, trouble)()
@@ -116,7 +117,7 @@ async def test_e7_without_redis_a_closed_limit_sheds(own_server: RedisServer, tr
             assert time.monotonic() - started < TIMEOUT + MARGIN
 
 
-async def test_e7_a_frozen_redis_holds_up_many_callers_no_longer_than_one(own_server: RedisServer) -> None:
+async def test_e7_a_frozen_redis_holds_up_many_callers_no_longer_than_one(own_server: StoreServer) -> None:
     async with store_of(own_server.url, "local") as store:
         await connected(store)
         own_server.freeze()
@@ -130,7 +131,7 @@ async def test_e7_a_frozen_redis_holds_up_many_callers_no_longer_than_one(own_se
         own_server.thaw()
 
 
-async def test_e7_it_is_the_stores_timeout_that_counts_not_the_sockets(own_server: RedisServer) -> None:
+async def test_e7_it_is_the_stores_timeout_that_counts_not_the_sockets(own_server: StoreServer) -> None:
     client = connect(own_server.url, timeout=30.0)
     store = RedisStore(client, timeout=TIMEOUT, health=StoreHealth(failures=1000))
     try:
@@ -144,22 +145,29 @@ async def test_e7_it_is_the_stores_timeout_that_counts_not_the_sockets(own_serve
         own_server.thaw()
         (quota,) = await eventually(store, b"after")
         assert quota.allowed
-        # What was sent has been counted; what was not sent, and is answered, is never sent later.
-        counted = await client.keys(b"gw:limit:wave-*")
-        assert sorted(counted) == [b"gw:limit:wave-%d" % wave for wave in range(FLIGHTS)]
     finally:
-        await store.close()
+        await store.close()  # which lets everything that is on its way land
+    # What was sent has been counted; what was not sent, and is answered, is never sent later.
+    async with Redis.from_url(own_server.url) as admin:
+        counted = await admin.keys(b"gw:limit:wave-*")
+    assert sorted(counted) == [b"gw:limit:wave-%d" % wave for wave in range(FLIGHTS)]
 
 
-async def test_e7_a_redis_that_was_never_there_stops_nobody() -> None:
-    async with store_of(f"redis://127.0.0.1:{free_port()}/0", "local") as store:
+@pytest.fixture(params=["port", "socket"])
+def nobody(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a server that was never there."""
+    return f"redis://127.0.0.1:{free_port()}/0" if request.param == "port" else f"unix://{tmp_path}/none.sock?db=0"
+
+
+async def test_e7_a_redis_that_was_never_there_stops_nobody(nobody: str) -> None:
+    async with store_of(nobody, "local") as store:
         assert await timed(ask(store)) < TIMEOUT + MARGIN
         assert [(await ask(store))[1] for _ in range(5)] == ["local"] * 5
         assert not store.health.up
 
 
 @pytest.mark.parametrize("trouble", ["restart", "freeze"])
-async def test_e8_limits_are_shared_again_once_redis_is_back(own_server: RedisServer, trouble: str) -> None:
+async def test_e8_limits_are_shared_again_once_redis_is_back(own_server: StoreServer, trouble: str) -> None:
     async with store_of(own_server.url, "local", failures=1) as store:
         await connected(store)
         own_server.kill() if trouble == "restart" else own_server.freeze()
@@ -171,7 +179,7 @@ async def test_e8_limits_are_shared_again_once_redis_is_back(own_server: RedisSe
         assert (await ask(store, b"new"))[1:] == ("", True)
 
 
-async def test_while_redis_is_away_it_is_asked_once_per_pause(own_server: RedisServer) -> None:
+async def test_while_redis_is_away_it_is_asked_once_per_pause(own_server: StoreServer) -> None:
     async with store_of(own_server.url, "local", failures=1) as store:
         await connected(store)
         own_server.freeze()
@@ -185,7 +193,7 @@ async def test_while_redis_is_away_it_is_asked_once_per_pause(own_server: RedisS
         own_server.thaw()
 
 
-async def test_each_change_is_one_line_in_the_log(own_server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_change_is_one_line_in_the_log(own_server: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "gateway.store")
     async with store_of(own_server.url, "local") as store:
         await connected(store)
@@ -203,20 +211,20 @@ async def test_each_change_is_one_line_in_the_log(own_server: RedisServer, caplo
     assert lines[1].startswith("the store is back")
 
 
-async def test_e8_a_connection_closed_by_the_server_goes_unnoticed(own_server: RedisServer) -> None:
+async def test_e8_a_connection_closed_by_the_server_goes_unnoticed(own_server: StoreServer) -> None:
     async with store_of(own_server.url, "closed") as store:
         await connected(store)
-        async with Redis(port=own_server.port) as admin:
+        async with Redis.from_url(own_server.url) as admin:
             for _ in range(5):
                 await admin.client_kill_filter(_type="normal", skipme=True)
                 await asyncio.sleep(0.01)
                 assert (await ask(store, b"other"))[1] == ""
 
 
-async def test_a_redis_that_refuses_to_write_is_as_good_as_away(own_server: RedisServer) -> None:
+async def test_a_redis_that_refuses_to_write_is_as_good_as_away(own_server: StoreServer) -> None:
     async with store_of(own_server.url, "local", failures=1) as store:
         await connected(store)
-        async with Redis(port=own_server.port) as admin:
+        async with Redis.from_url(own_server.url) as admin:
             await admin.replicaof("127.0.0.1", str(free_port()))  # read-only from now on, as after a failover
             assert (await ask(store))[1] == "local"
             assert not store.health.up
@@ -224,8 +232,8 @@ async def test_a_redis_that_refuses_to_write_is_as_good_as_away(own_server: Redi
         await until(store, lambda how: how == "")
 
 
-async def test_a_key_that_somebody_else_wrote_costs_only_itself(own_server: RedisServer) -> None:
-    async with store_of(own_server.url, "local", failures=1) as store, Redis(port=own_server.port) as admin:
+async def test_a_key_that_somebody_else_wrote_costs_only_itself(own_server: StoreServer) -> None:
+    async with store_of(own_server.url, "local", failures=1) as store, Redis.from_url(own_server.url) as admin:
         await connected(store)
         await admin.lpush("gw:limit:list", "x")
         await admin.set("gw:limit:text", "x")
@@ -234,10 +242,40 @@ async def test_a_key_that_somebody_else_wrote_costs_only_itself(own_server: Redi
         assert store.health.up
 
 
-async def test_closing_lets_what_is_on_its_way_land(own_server: RedisServer) -> None:
+async def test_closing_lets_what_is_on_its_way_land(own_server: StoreServer) -> None:
     redis = RedisStore(connect(own_server.url, 5.0), timeout=5.0)
     asked = asyncio.create_task(redis.take([(b"k", RATE, 1)]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     await redis.close()
     assert (await asked)[0].allowed
+
+
+async def test_a_store_that_is_away_at_the_start_says_so_before_anybody_asks_it(
+    nobody: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "gateway.store")
+    errors: list[str] = []
+    health = StoreHealth(3, 60.0, on_error=lambda: errors.append("one"))
+    store = SharedStore(RedisStore(connect(nobody, TIMEOUT), timeout=TIMEOUT, health=health))
+    try:
+        assert not await store.check()
+        assert not await store.check()
+        assert not store.health.up
+        assert len(errors) == 2
+        assert (await ask(store))[1:] == ("local", False)  # nobody waits for it
+    finally:
+        await store.close()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "gateway.store"]
+    assert line.startswith("the store is away (ConnectionError")
+
+
+async def test_a_check_is_bounded_where_a_server_is_frozen_and_sees_it_come_back(own_server: StoreServer) -> None:
+    async with store_of(own_server.url) as store:
+        assert await store.check()
+        own_server.freeze()
+        assert await timed(store.check()) < 2 * TIMEOUT + MARGIN
+        assert not store.health.up
+        own_server.thaw()
+        assert await store.check()
+        assert store.health.up

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 
 import pytest
 import yaml
@@ -70,7 +72,44 @@ def test_the_whole_configuration_with_its_defaults(small, capsys):
     assert main(["check", "--print", "-c", small]) == 0
     whole = yaml.safe_load(capsys.readouterr().out)
     assert whole["routes"][0]["match"]["path"] == "/**"
-    assert whole["upstreams"]["api"]["timeouts"]["try"] == 3.0
+    assert whole["upstreams"]["api"]["timeouts"]["try"] == "3s"
+    assert whole["upstreams"]["api"]["retry"]["budget"] == "20%"
+    assert whole["wire"]["body_limit"] == "10MiB"
+
+
+def test_the_hash_is_that_of_the_files_bytes(small, capsys):
+    digest = hashlib.sha256(SMALL.encode()).hexdigest()
+    assert main(["check", "--print", "-c", small]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"# {small} sha256:{digest}"
+    assert main(["check", "--print", "--json", "-c", small]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["hash"] == digest
+    assert report["config"]["upstreams"]["api"]["timeouts"]["try"] == "3s"
+
+
+def test_what_is_printed_is_a_configuration_that_prints_the_same(small, tmp_path, capsys):
+    assert main(["check", "--print", "-c", small]) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(printed)
+    assert main(["check", "--print", "-c", str(tmp_path / "printed.yaml")]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == printed.splitlines()[1:]
+
+
+def test_lists_of_plain_values_stand_on_one_line(small, capsys):
+    assert main(["check", "--print", "-c", small]) == 0
+    assert "      methods: [GET, HEAD, OPTIONS, PUT, DELETE]\n" in capsys.readouterr().out
+
+
+def test_a_pipe_cannot_be_printed_because_it_is_read_twice(capsys):
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, SMALL.encode())
+        os.close(writing)
+        assert main(["check", "--print", "-c", f"/dev/fd/{reading}"]) == 2
+    finally:
+        os.close(reading)
+    said = f"/dev/fd/{reading} is a pipe, or changed while it was read: give it as a file that stays\n"
+    assert capsys.readouterr() == ("", said)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])

@@ -12,7 +12,6 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -27,7 +26,10 @@ from gateway.exchange import Call, Fields, Peer, Request
 from gateway.http.forward import HOP_BY_HOP, IDENTITY, OURS, OVERRIDES
 from gateway.http.reply_reader import NOT_PASSED
 from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry.collector import INSTANCE
+from gateway.telemetry.exposition import BUILD_INFO
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tally import Family
 from tests.configs import complaints
 
 ROOT = Path(__file__).parents[2]
@@ -238,46 +240,38 @@ def sections_with_code(text: str) -> dict[str, str]:
 # -- observability -----------------------------------------------------------------------------------
 
 
-def series_name(family: Metric) -> str:
-    return f"{family.name}_total" if isinstance(family, CounterMetricFamily) else family.name
+def metrics() -> dict[str, Family]:
+    families = [*Metrics().families, BUILD_INFO, *(family for family, _ in INSTANCE)]
+    return {family.name: family for family in families}
 
 
-def metric_names() -> dict[str, str]:
-    """The type of each metric by its name."""
-    return {series_name(family): family.type for family in Metrics().collect()}
+def documented_metrics() -> dict[str, list[str]]:
+    found = rows(page("docs/observability.md"))
+    return {name: cells for name, cells in found.items() if name.startswith(("gateway_", "process_"))}
 
 
 def test_every_metric_is_documented_with_its_type() -> None:
-    found = {
-        name: cells[0] for name, cells in rows(page("docs/observability.md")).items() if name.startswith("gateway_")
-    }
+    found = {name: cells[0] for name, cells in documented_metrics().items()}
 
-    assert found == metric_names()
+    assert found == {name: family.kind for name, family in metrics().items()}
 
 
 def test_no_metric_is_named_that_does_not_exist() -> None:
-    known = metric_names()
+    known = metrics()
     parts = {
-        f"{name}_{part}" for name, kind in known.items() if kind == "histogram" for part in ("bucket", "sum", "count")
+        f"{name}_{part}"
+        for name, family in known.items()
+        if family.kind == "histogram"
+        for part in ("bucket", "sum", "count")
     }
 
     assert set(re.findall(r"\bgateway_[a-z0-9_]+", page("docs/observability.md"))) <= known.keys() | parts
 
 
-def test_a_metric_is_documented_with_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels: dict[str, tuple[str, ...]] = {}
-    for kind in ("_counters", "_histograms", "_gauge", "_sampled_counter"):
-        made = getattr(Metrics, kind)
+def test_a_metric_is_documented_with_its_labels() -> None:
+    found = {name: tuple(re.findall(r"`(\w+)`", cells[1])) for name, cells in documented_metrics().items()}
 
-        def noted(self: Metrics, name: str, help: str, names: tuple[str, ...], *more: Any, made: Any = made) -> Any:
-            labels[name] = names
-            return made(self, name, help, names, *more)
-
-        monkeypatch.setattr(Metrics, kind, noted)
-    Metrics()
-    documented = rows(page("docs/observability.md"))
-
-    assert {name: tuple(re.findall(r"`(\w+)`", documented[name][1])) for name in labels} == labels
+    assert found == {name: family.labels for name, family in metrics().items()}
 
 
 class Lines:

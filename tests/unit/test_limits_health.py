@@ -4,7 +4,8 @@ from gateway.limits.health import StoreHealth
 
 
 def test_it_goes_down_after_failures_in_a_row_and_says_so_once() -> None:
-    health = StoreHealth(failures=3, pause=1.0)
+    errors: list[str] = []
+    health = StoreHealth(failures=3, pause=1.0, on_error=lambda: errors.append("one"))
     assert [health.failed(0.0), health.failed(0.0), health.failed(0.0), health.failed(0.0)] == [
         False,
         False,
@@ -12,7 +13,15 @@ def test_it_goes_down_after_failures_in_a_row_and_says_so_once() -> None:
         False,
     ]
     assert not health.up
-    assert health.errors == 4
+    assert len(errors) == 4
+
+
+def test_a_failure_that_counts_at_once_takes_it_down_and_says_so_once() -> None:
+    health = StoreHealth(failures=3, pause=1.0)
+    assert health.failed(0.0, at_once=True)
+    assert not health.up
+    assert not health.admits(0.5)
+    assert not health.failed(0.6, at_once=True)
 
 
 def test_an_answer_between_failures_starts_the_count_again() -> None:

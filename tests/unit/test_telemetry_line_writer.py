@@ -1,6 +1,10 @@
 import contextlib
+import fcntl
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -54,9 +58,10 @@ def test_a_sink_that_does_not_read_costs_lines_not_time_or_memory(pipe, monkeypa
     read, write = pipe
     writer = LineWriter(write, pending=100, gather=0)
     for _ in range(500):
-        writer.put(b"x" * 4096 + b"\n")  # a pipe holds 16 of them
+        writer.put(b"x" * 70_000 + b"\n")  # a pipe does not hold one of them
     assert writer.dropped >= 400
     writer.close()  # and this returns
+    assert writer.dropped == 500  # those it has given up are among them
     os.close(read)  # which ends the write under way
     monkeypatch.undo()
     writer.close()
@@ -90,3 +95,73 @@ def test_a_sink_whose_reader_left_is_no_error(pipe):
 def test_a_file_that_cannot_be_opened_says_so_at_once(tmp_path):
     with pytest.raises(FileNotFoundError):
         LineWriter(tmp_path / "missing" / "access.log")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from gateway.telemetry import line_writer
+line_writer.PATIENCE = 30  # the reader is slow, the machine may be
+writer = line_writer.LineWriter(1, lock=Path(sys.argv[2]), gather=0.001)
+for n in range(5000):
+    writer.put((sys.argv[1] * (300 + n * 7919 % 2700) + f" {n}\\n").encode())
+writer.close()
+sys.exit(writer.dropped > 0)
+"""
+"""Writes 5,000 lines of 300 to 3,000 of its letter, each with its number."""
+
+
+def test_two_processes_that_share_a_pipe_do_not_tear_each_others_lines(pipe, tmp_path):
+    read, write = pipe
+    writers = []
+    try:
+        for letter in "ab":
+            command = [sys.executable, "-c", WRITER, letter, str(tmp_path / "lock")]
+            writers.append(subprocess.Popen(command, stdout=write))
+        os.close(write)
+        got = b""
+        while piece := os.read(read, 65536):
+            got += piece
+            time.sleep(0.0005)  # slower than they write, so that both find the pipe full
+        assert [writer.wait(10) for writer in writers] == [0, 0]
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+    lines = got.decode().splitlines()
+    expected = {letter: [f"{letter * (300 + n * 7919 % 2700)} {n}" for n in range(5000)] for letter in "ab"}
+    assert {letter: [line for line in lines if line.startswith(letter)] for letter in "ab"} == expected
+
+
+def test_a_process_that_is_stuck_in_its_turn_costs_the_others_lines_not_time(pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(line_writer, "PATIENCE", 0.05)
+    _, write = pipe
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another open file: to the kernel somebody else
+        writer = LineWriter(write, lock=tmp_path / "lock", pending=10, gather=0)
+        for _ in range(15):
+            writer.put(b"line\n")
+        writer.close()
+        assert writer.dropped == 15
+    monkeypatch.undo()
+    writer.close()  # the turn is over, its thread ends
+
+
+def test_a_regular_file_needs_no_lock(tmp_path):
+    writer = LineWriter(tmp_path / "access.log", lock=tmp_path / "lock", gather=0)
+    writer.put(b"line\n")
+    writer.close()
+    assert (tmp_path / "access.log").read_bytes() == b"line\n"
+    assert not (tmp_path / "lock").exists()
+
+
+def test_closing_twice_lets_go_of_the_lock_once(pipe, tmp_path):
+    read, write = pipe
+    writer = LineWriter(write, lock=tmp_path / "lock", gather=0)
+    writer.put(b"line\n")
+    writer.close()
+    with (tmp_path / "lock").open("w") as lock:  # takes the number that was the lock's
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        writer.close()
+        lock.write("still open")
+    assert os.read(read, 100) == b"line\n"

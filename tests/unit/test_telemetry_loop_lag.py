@@ -39,3 +39,12 @@ async def test_a_delay_is_forgotten_after_its_time():
 
 async def test_without_samples_there_is_no_lag():
     assert LoopLag().worst == 0.0
+
+
+async def test_after_each_sample_it_lets_others_write_theirs_down():
+    seen = []
+    slow = Slow(0.0, 0.5)
+    lag = LoopLag(slow.clock, slow.sleep, on_tick=lambda: seen.append(lag.worst))
+    with pytest.raises(asyncio.CancelledError):
+        await lag.run()
+    assert seen == [pytest.approx(0.0), pytest.approx(0.5)]

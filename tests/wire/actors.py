@@ -253,6 +253,21 @@ class Gateway:
         self.clients.append(client)
         return client
 
+    async def secure(self, tls: ssl.SSLContext) -> int:
+        """Listen with TLS as well; returns the port."""
+        self.server.tls = tls
+        address = await self.server.listen("127.0.0.1:0", secure=True)
+        return int(address.rpartition(":")[2])
+
+    async def tls_client(self, port: int, context: ssl.SSLContext, name: str | None = "gateway.test") -> Client:
+        """A client that asks for the certificate of `name`."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname=name or "", limit=2**20
+        )
+        client = Client(reader, writer)
+        self.clients.append(client)
+        return client
+
     def busy(self) -> int:
         """Connections to upstreams that are in use."""
         return sum(target.pool.busy for up in self.runtime.upstreams.values() for target in up.targets)

@@ -24,16 +24,13 @@ class Authority:
         self.file = folder / f"{name.replace(' ', '-')}.pem"
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """Files with a certificate for a host name or an IP address, and its key."""
+    def sign(self, *names: str, subject: str = "CN=server", file: str = "") -> tuple[Path, Path]:
+        """Files with a certificate for host names, IP addresses, URIs or mail addresses, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        try:
-            alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-        except ValueError:
-            alternative = x509.DNSName(name)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName([alternative]))
-        files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names]) if names else None
+        certificate = self._sign(x509.Name.from_rfc4514_string(subject), key, alternatives)
+        file = file or (names[0] if names else subject)
+        files = self._folder / f"{file}.pem", self._folder / f"{file}.key"
         files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files[1].write_bytes(
             key.private_bytes(
@@ -51,12 +48,18 @@ class Authority:
             context.load_verify_locations(ask_for.file)
         return context
 
+    def client(self, shows: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+        """The context of a client that trusts this authority, and shows a certificate when asked."""
+        context = ssl.create_default_context(cafile=self.file)
+        if shows is not None:
+            context.load_cert_chain(*shows)
+        return context
+
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType | None
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        authority = isinstance(extension, x509.BasicConstraints)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -64,6 +67,18 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
-            .add_extension(extension, critical=authority)
-            .sign(self._key, hashes.SHA256())
         )
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    if "@" in name:
+        return x509.RFC822Name(name)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,160 @@
+"""The operator process: the one admin listener that speaks for all workers, and chores that need no worker.
+
+It holds no state of its own worth keeping: the supervisor starts it anew when it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from gateway.config.effective import effective
+from gateway.config.model import Config
+from gateway.process.link import Link, Message
+from gateway.process.loops import run
+from gateway.process.worker import received_config
+from gateway.telemetry.cells import Summary
+from gateway.telemetry.collector import MetricsCollector, Snapshot
+from gateway.telemetry.metrics import STORE_UP
+
+log = logging.getLogger("gateway.operator")
+
+RELOAD_WITHIN = 60.0
+"""Seconds; 10,000 routes take two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What the operator is given at birth."""
+
+    config: Config
+    admin: socket.socket | None
+    """Listening, for the admin application; None for no admin listener."""
+    cells: Path
+    """The folder of all sets of metrics."""
+    snapshot: Snapshot
+
+
+def operate(link: socket.socket, post: Post) -> int:
+    """The life of the operator, to its exit status."""
+    return run(Operator(link, post).live())
+
+
+class Operator:
+    """Implements gateway.admin.app.Instance."""
+
+    def __init__(self, sock: socket.socket, post: Post) -> None:
+        self._link = Link(sock, self._hear, self._leave)
+        self._config = post.config
+        self._admin = post.admin
+        self._snapshot = post.snapshot
+        self._summary = Summary(post.cells)
+        self._leaving = asyncio.Event()
+        self._checking: asyncio.Task[None] | None = None
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
+
+    async def live(self) -> int:
+        """Answer until the supervisor says `finish`, or is gone."""
+        # Here, not at the top: the others need no aiohttp, and it takes 0.2 s to import.
+        from aiohttp import web
+
+        from gateway.admin.app import admin_app
+
+        self._link.open(asyncio.get_running_loop())
+        # Scrapes are short: one that lasts longer than a second must not hold up the end of the process.
+        runner = web.AppRunner(admin_app(self), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runner = runner
+        await self._listen(self._admin)
+        self._link.tell({"do": "ready"})
+        self._check_names()
+        await self._leaving.wait()
+        await runner.cleanup()
+        if self._checking is not None:
+            self._checking.cancel()
+        return 0
+
+    # -- gateway.admin.app.Instance ------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        token = self._config.listen.admin_token
+        return token.get_secret_value() if token is not None else ""
+
+    def reasons(self) -> list[str]:
+        found: list[str] = list(self._snapshot["reasons"])
+        if self._config.store.on_failure == "closed" and self._store_is_away():
+            found.append("the store is away, and store.on_failure is closed")
+        return found
+
+    def config(self) -> dict[str, Any]:
+        return {"hash": self._snapshot["config"]["hash"], "config": effective(self._config)}
+
+    async def reload(self) -> dict[str, Any]:
+        return await self._link.ask({"do": "reload"}, RELOAD_WITHIN)
+
+    async def drain(self) -> None:
+        self._link.tell({"do": "stop"})
+
+    # -- what the supervisor says --------------------------------------------------------------------
+
+    async def _hear(self, message: Message, descriptors: list[int]) -> Message | None:
+        match message["do"]:
+            case "snapshot":
+                self._snapshot = message["snapshot"]
+            case "config":
+                self._config = received_config(descriptors[0])
+                self._check_names()
+            case "listen":
+                await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
+            case "finish":
+                self._leave()
+        return {}
+
+    def _leave(self) -> None:
+        self._leaving.set()
+
+    # -- what it does --------------------------------------------------------------------------------
+
+    async def _listen(self, sock: socket.socket | None) -> None:
+        """Answer on this socket, and no longer on another."""
+        from aiohttp import web
+
+        for site in list(self._runner.sites):
+            await site.stop()
+        if sock is not None:
+            await web.SockSite(self._runner, sock).start()
+
+    def _live_sets(self) -> Collection[str]:
+        live: list[str] = self._snapshot["live"]
+        return live
+
+    def _store_is_away(self) -> bool:
+        """Some worker cannot reach it."""
+        up = self._summary.collect([STORE_UP], self._live_sets())[STORE_UP.name]
+        return any(value == 0.0 for (value,) in up.values())
+
+    def _check_names(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+        self._checking = asyncio.get_running_loop().create_task(check_names(self._config), name="check-names")
+
+
+async def check_names(config: Config) -> None:
+    """Say which targets have names that lead nowhere; they may do so later, so it is no reason not to start."""
+    loop = asyncio.get_running_loop()
+    for name, upstream in config.upstreams.items():
+        for target in upstream.targets:
+            try:
+                await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                log.warning("upstream %s: the target %s cannot be resolved: %s", name, target.url, reason)

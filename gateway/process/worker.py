@@ -1,0 +1,334 @@
+"""A worker: one process with one event loop that accepts clients and serves them.
+
+It does what the supervisor says over its link, and when the supervisor is gone it finishes and goes, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import pickle
+import socket
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.assemble import Runtime, World, assemble
+from gateway.config.model import Config
+from gateway.http.server import Limits, Server
+from gateway.http.sockets import Group
+from gateway.http.tls import server_context
+from gateway.limits.failover import SharedStore
+from gateway.parts import content
+from gateway.process.link import Link, LinkLostError, Message
+from gateway.process.loops import run
+from gateway.telemetry.cells import SharedCells
+from gateway.telemetry.line_writer import LineWriter
+from gateway.telemetry.loop_lag import LoopLag
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.process import ProcessUsage
+
+log = logging.getLogger("gateway.worker")
+
+SWITCH = 0.0005
+"""Seconds after which a thread that builds a runtime lets the loop's thread go on; Python's own 5 ms are felt."""
+
+HEARD_WITHIN = 5.0
+"""Seconds in which the supervisor hears why a worker cannot begin, before it hears that it has ended."""
+
+Listeners = dict[str, tuple[Group, bool]]
+"""By address: the sockets that clients come in by, and whether they speak TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker is given at birth."""
+
+    slot: int
+    config: Config
+    listeners: Listeners
+    cells: Path
+    """The folder of its set of metrics."""
+    log_lock: Path
+    """Held while a batch of the access log is written to a pipe that several workers share."""
+    instance: str
+    embedded_store: str
+    """URL of the embedded store; "" without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """What the listeners for TLS show their clients, and what it was made of."""
+
+    certificates: Hashable = None
+    clients: Hashable = None
+    """Who is trusted as a client."""
+    context: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the next `commit` puts into service."""
+
+    config: Config
+    runtime: Runtime
+    tls: ListenerTls
+
+
+def work(link: socket.socket, post: Post) -> int:
+    """The life of a worker, to its exit status."""
+    return run(Worker(link, post).live())
+
+
+class Worker:
+    """One worker; `live` is all of its life."""
+
+    def __init__(self, sock: socket.socket, post: Post) -> None:
+        self._link = Link(sock, self._hear, self._leave)
+        self._config = post.config
+        self._listeners = dict(post.listeners)
+        self._slots: list[int] = []
+        self._metrics = Metrics(SharedCells(post.cells))
+        self._writer = LineWriter(sys.stdout.fileno(), lock=post.log_lock)
+        self._world = World(self._metrics, self._writer, post.instance, post.embedded_store)
+        self._prepared: Prepared | None = None
+        self._leaving = asyncio.Event()
+        self._chores: set[asyncio.Task[None]] = set()
+        self._dropped = 0
+        self._doing: dict[str, Callable[[Message, list[int]], Awaitable[Message | None]]] = {
+            "accept": self._accept,
+            "sockets": self._take_sockets,
+            "prepare": self._prepare,
+            "commit": self._commit,
+            "abort": self._abort,
+            "certificates": self._renew_certificates,
+            "drain": self._drain,
+        }
+
+    async def live(self) -> int:
+        """Serve until the supervisor says `drain`, or is gone."""
+        self._link.open(asyncio.get_running_loop())
+        try:
+            self._runtime = assemble(self._config, self._world)
+            self._tls = listener_tls(self._config, ListenerTls())
+        except OSError as error:
+            with contextlib.suppress(LinkLostError, TimeoutError):
+                await self._link.ask({"do": "failed", "reason": str(error)}, HEARD_WITHIN)
+            return 1
+        self._server = Server(
+            self._runtime.handler,
+            limits_of(self._config),
+            self._config.trusted_proxies,
+            tls=self._tls.context,
+            proxy_protocol=self._config.listen.proxy_protocol,
+        )
+        self._usage = ProcessUsage(self._metrics)
+        lag = LoopLag(on_tick=self._tick)
+        self._lag = lag
+        self._chore(lag.run(), "loop-lag")
+        self._chore(self._check_store(), "check-store")
+        # What is here now lives as long as the process: the collector need not look at it again, and with
+        # few cycles per request it need not look often (5 % of the rate of small requests).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        self._link.tell({"do": "ready"})
+        await self._leaving.wait()
+        await self._end()
+        return 0
+
+    async def _end(self) -> None:
+        self._keep_sockets({})  # and no longer held open: from here on connections are refused
+        await self._server.close()
+        self._tick()
+        for task in self._chores:
+            task.cancel()
+        await self._runtime.close()
+        self._link.close()
+        await asyncio.to_thread(self._writer.close)
+        self._count_dropped()
+
+    # -- what the supervisor says --------------------------------------------------------------------
+
+    async def _hear(self, message: Message, descriptors: list[int]) -> Message | None:
+        return await self._doing[message["do"]](message, descriptors)
+
+    async def _accept(self, message: Message, _: list[int]) -> None:
+        """Accept on the sockets of these slots from now on, and on no others."""
+        self._slots = message["slots"]
+        self._accept_on_mine()
+
+    async def _take_sockets(self, message: Message, descriptors: list[int]) -> None:
+        """More sockets of a listener: of a new one, or for more workers."""
+        address = message["address"]
+        known, _ = self._listeners.get(address, (Group(address, ()), False))
+        more = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
+        for sock in more:
+            sock.setblocking(False)
+        self._listeners[address] = Group(address, known.sockets + more), message["secure"]
+
+    async def _prepare(self, message: Message, descriptors: list[int]) -> Message:
+        """Build another runtime beside the one that serves."""
+        world = World(self._metrics, self._writer, self._world.instance, message["embedded_store"])
+        try:
+            with thread_yields():
+                self._prepared = await asyncio.to_thread(self._build, descriptors[0], world)
+        except OSError as error:
+            return {"failed": str(error)}
+        self._world = world
+        return {}
+
+    def _build(self, descriptor: int, world: World) -> Prepared:
+        config = received_config(descriptor)
+        return Prepared(config, assemble(config, world, self._runtime), listener_tls(config, self._tls))
+
+    async def _commit(self, message: Message, _: list[int]) -> Message:
+        """Put what was prepared into service, in one step."""
+        assert self._prepared is not None, "the supervisor commits what it has prepared"
+        old, new, self._prepared = self._runtime, self._prepared, None
+        self._config, self._runtime = new.config, new.runtime
+        self._serve_as_configured(new.tls)
+        self._keep_sockets(message["listeners"])
+        logging.getLogger().setLevel(new.config.logging.level.upper())
+        self._chore(old.retire(new.runtime), "retire")
+        return {}
+
+    async def _abort(self, message: Message, _: list[int]) -> None:
+        """Forget what was prepared, and the sockets that came with it."""
+        if self._prepared is not None:
+            await self._prepared.runtime.retire(self._runtime)
+            self._prepared = None
+        self._keep_sockets(message["listeners"])
+
+    async def _renew_certificates(self, _: Message, __: list[int]) -> Message:
+        """Read the listener's certificates again."""
+        try:
+            self._serve_as_configured(listener_tls(self._config, self._tls))
+        except OSError as error:
+            return {"failed": str(error)}
+        return {}
+
+    async def _drain(self, _: Message, __: list[int]) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self._leaving.set()
+
+    # -- what it does --------------------------------------------------------------------------------
+
+    def _serve_as_configured(self, tls: ListenerTls) -> None:
+        config = self._config
+        if tls.clients == self._tls.clients:
+            self._server.tls = tls.context  # a renewed certificate is no reason for anybody to leave
+        self._tls = tls
+        self._server.configure(
+            self._runtime.handler,
+            limits_of(config),
+            config.trusted_proxies,
+            tls=tls.context,
+            proxy_protocol=config.listen.proxy_protocol,
+        )
+
+    def _accept_on_mine(self) -> None:
+        mine = []
+        for group, secure in self._listeners.values():
+            if len(group.sockets) == 1:  # shared by all workers
+                mine += [(group.sockets[0], secure)] if self._slots else []
+            else:
+                mine += [(group.sockets[slot], secure) for slot in self._slots]
+        self._server.accept_on(mine)
+
+    def _keep_sockets(self, counts: dict[str, int]) -> None:
+        """Of each address this number of sockets, and no others: on one that stays open clients would wait in vain."""
+        before = {sock for group, _ in self._listeners.values() for sock in group.sockets}
+        self._listeners = {
+            address: (Group(address, self._listeners[address][0].sockets[:count]), self._listeners[address][1])
+            for address, count in counts.items()
+        }
+        self._accept_on_mine()
+        for sock in before - {sock for group, _ in self._listeners.values() for sock in group.sockets}:
+            sock.close()
+
+    def _tick(self) -> None:
+        self._runtime.gauges()
+        self._usage.tick()
+        self._metrics.loop_lag.replace({(): self._lag.worst})
+        self._metrics.connections.replace({(name,): float(count) for name, count in self._server.open.items()})
+        self._count_dropped()
+
+    def _count_dropped(self) -> None:
+        dropped = self._writer.dropped
+        self._metrics.access_log_dropped.child().inc(dropped - self._dropped)
+        self._dropped = dropped
+
+    async def _check_store(self) -> None:
+        """A store that is away says so at the start, not at the first request."""
+        if isinstance(self._runtime.store, SharedStore):
+            await self._runtime.store.check()
+
+    def _chore(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+
+def received_config(descriptor: int) -> Config:
+    """The configuration in a file that the supervisor has sent to all its children at once."""
+    try:
+        # Not read(): the position in the file belongs to all of them.
+        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
+    config: Config = pickle.loads(content)  # noqa: S301 - an unnamed file of our own parent process
+    return config
+
+
+def limits_of(config: Config) -> Limits:
+    """The limits of one worker's listeners."""
+    wire = config.wire
+    return Limits(
+        header_limit=wire.header_limit,
+        target_limit=wire.target_limit,
+        connections=-(-wire.connections // config.workers),
+        header_timeout=wire.header_timeout,
+        body_timeout=wire.body_timeout,
+        body_rate=wire.body_rate,
+        idle_timeout=wire.idle_timeout,
+        drain_timeout=wire.drain_timeout,
+    )
+
+
+def listener_tls(config: Config, now: ListenerTls) -> ListenerTls:
+    """For the listeners of `config`; the same as `now` if nothing has changed, files included. Raises OSError."""
+    https = config.listen.https
+    if https is None:
+        return ListenerTls()
+    certificates = tuple(content(file) for pair in https.pairs for file in pair)
+    clients = content(https.client_ca), https.client_certificate
+    if (certificates, clients) == (now.certificates, now.clients):
+        return now
+    required = https.client_certificate == "required"
+    return ListenerTls(certificates, clients, server_context(https.pairs, https.client_ca, required=required))
+
+
+@contextlib.contextmanager
+def thread_yields() -> Iterator[None]:
+    """A thread builds: let it give way often, and keep the collector from ever looking through all it makes.
+
+    A runtime has no cycles, so it goes when the next one has taken its place, frozen or not.
+    """
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switch)
+        gc.freeze()
+        gc.enable()

@@ -1,0 +1,156 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.changes import Change, changes, summary
+from gateway.config.effective import comparable, effective, marked
+from tests.configs import ROUTE, SECRET, UPSTREAM, loaded, provider, upstream
+
+ROUTES = """\
+  - {name: a, match: {path: /a, methods: [GET, POST]}, upstream: u}
+  - {name: b, match: {path: /b}, upstream: u}
+"""
+
+
+def between(folder: Path, old: str, new: str, environ: dict[str, str] | None = None) -> list[Change]:
+    texts = (old, new)
+    return changes(*(comparable(loaded(folder, text, environ), marked(text.encode()), folder) for text in texts))
+
+
+def lines(found: list[Change]) -> list[tuple[str, str, Any, Any]]:
+    return [(each.kind, each.path, each.old, each.new) for each in found]
+
+
+def test_nothing_differs_where_only_the_writing_does(tmp_path: Path) -> None:
+    one = UPSTREAM + "routes:\n" + ROUTES
+    other = "# said otherwise\nwire: {body_limit: 10240KiB}\nroutes:\n" + "".join(reversed(ROUTES.splitlines(True)))
+    assert between(tmp_path, one, other + UPSTREAM) == []
+
+
+def test_a_setting_says_what_it_was_and_what_it_will_be(tmp_path: Path) -> None:
+    found = between(tmp_path, upstream("timeouts: {try: 3s}"), upstream("timeouts: {try: 5s}"))
+    assert found == [Change("changed", "upstreams.u.timeouts.try", "3s", "5s", "upstream", "u")]
+
+
+def test_routes_belong_together_by_name_wherever_they_stand(tmp_path: Path) -> None:
+    one = UPSTREAM + "routes:\n" + ROUTES
+    other = UPSTREAM + "routes:\n" + ROUTES.replace("name: a", "name: c").replace("/b", "/bb")
+    gone, changed, come = between(tmp_path, one, other)
+    assert (gone.kind, gone.path, gone.part, gone.name, gone.whole) == ("removed", "routes[a]", "route", "a", True)
+    assert gone.old["match"]["path"] == "/a"
+    assert gone.new is None
+    assert lines([changed]) == [("changed", "routes[b].match.path", "/b", "/bb")]
+    assert (come.kind, come.path, come.whole) == ("added", "routes[c]", True)
+
+
+def test_targets_belong_together_by_url(tmp_path: Path) -> None:
+    one = UPSTREAM.replace("[", "[http://a, http://b, ") + ROUTE
+    other = UPSTREAM.replace("[", "[{url: http://b, weight: 2}, http://c, ") + ROUTE
+    assert lines(between(tmp_path, one, other)) == [
+        ("removed", "upstreams.u.targets[http://a]", {"url": "http://a", "weight": 1}, None),
+        ("changed", "upstreams.u.targets[http://b].weight", 1, 2),
+        ("added", "upstreams.u.targets[http://c]", None, {"url": "http://c", "weight": 1}),
+    ]
+
+
+def test_entries_of_other_lists_belong_together_by_value(tmp_path: Path) -> None:
+    one = UPSTREAM + "routes:\n" + ROUTES
+    found = between(tmp_path, one, one.replace("[GET, POST]", "[PUT, GET]"))
+    assert lines(found) == [
+        ("removed", "routes[a].match.methods", "POST", None),
+        ("added", "routes[a].match.methods", None, "PUT"),
+    ]
+
+
+def test_another_order_of_a_list_is_one_change(tmp_path: Path) -> None:
+    one = UPSTREAM + "routes:\n" + ROUTES
+    found = between(tmp_path, one, one.replace("[GET, POST]", "[POST, GET]"))
+    assert lines(found) == [("changed", "routes[a].match.methods", ["GET", "POST"], ["POST", "GET"])]
+
+
+def test_a_key_that_comes_or_goes(tmp_path: Path) -> None:
+    one = f"rate_limits: {{a: {{by: ip, limit: 1/second, burst: 2}}}}\n{UPSTREAM}{ROUTE}"
+    other = one.replace(", burst: 2", "")
+    assert lines(between(tmp_path, one, other)) == [("removed", "rate_limits.a.burst", 2, None)]
+    assert lines(between(tmp_path, other, one)) == [("added", "rate_limits.a.burst", None, 2)]
+
+
+def test_a_section_that_is_switched_off_is_one_change(tmp_path: Path) -> None:
+    (found,) = between(tmp_path, upstream("breaker: {trials: 1}"), upstream("breaker: off"))
+    assert (found.path, found.old["trials"], found.new) == ("upstreams.u.breaker", 1, "off")
+
+
+def test_another_secret_is_a_change_that_does_not_show_it(tmp_path: Path) -> None:
+    settings = "secret: '${file:secret}', algorithms: [HS256]"
+    (tmp_path / "secret").write_text(SECRET)
+    old = comparable(loaded(tmp_path, provider(settings)))
+    (tmp_path / "secret").write_text("t" * 32)
+    new = comparable(loaded(tmp_path, provider(settings)))
+    assert lines(changes(old, new)) == [("changed", "auth.providers.p.secret", "***", "***")]
+    assert SECRET not in repr(changes(old, new))
+
+
+def test_the_same_secret_from_elsewhere_is_no_change(tmp_path: Path) -> None:
+    one = provider("secret: '${KEY}', algorithms: [HS256]") + "    fallback: [{text: '${WORD}'}]\n"
+    one = one.replace(
+        "  - {name: r, match: {path: /r}, upstream: u}\n", "  - name: r\n    match: {path: /r}\n    upstream: u\n"
+    )
+    other = one.replace("${KEY}", SECRET).replace("${WORD}", "word")
+    assert between(tmp_path, one, other, {"KEY": SECRET, "WORD": "word"}) == []
+
+
+def test_targets_from_a_file_are_told_apart_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("http://a")
+    (tmp_path / "b").write_text("http://b")
+    one = UPSTREAM.replace("[", "['${file:a}', '${file:b}', ") + ROUTE
+    (found,) = between(tmp_path, one, one.replace("'${file:b}', ", ""))
+    assert (found.path, found.old) == ("upstreams.u.targets[***]", {"url": "***", "weight": "***"})
+
+
+def test_true_is_not_1() -> None:
+    assert lines(changes({"a": [True], "b": 1}, {"a": [1], "b": True})) == [
+        ("removed", "a", True, None),
+        ("added", "a", None, 1),
+        ("changed", "b", 1, True),
+    ]
+
+
+def test_a_name_with_dots_is_quoted(tmp_path: Path) -> None:
+    one = upstream("timeouts: {try: 3s}").replace(" u:", " u.v:").replace("upstream: u", "upstream: u.v")
+    (found,) = between(tmp_path, one, one.replace("3s", "5s"))
+    assert (found.path, found.name) == ("upstreams.'u.v'.timeouts.try", "u.v")
+
+
+def test_only_the_runtime_folder_needs_a_restart(tmp_path: Path) -> None:
+    found = between(tmp_path, "routes: []", "runtime_dir: .\nlisten: {http: '127.0.0.1:1'}\nworkers: 4\nroutes: []")
+    assert [each.path for each in found if each.needs_restart] == ["runtime_dir"]
+    assert {each.path for each in found} == {"runtime_dir", "listen.http", "workers", "store.url"}
+
+
+def test_plain_effective_configurations_compare_as_well(tmp_path: Path) -> None:
+    old, new = (effective(loaded(tmp_path, upstream(f"timeouts: {{try: {each}}}"))) for each in ("1s", "2s"))
+    assert lines(changes(old, new)) == [("changed", "upstreams.u.timeouts.try", "1s", "2s")]
+    assert changes(old, old) == []
+
+
+def test_a_summary_counts_routes_not_lines(tmp_path: Path) -> None:
+    one = UPSTREAM + "routes:\n" + ROUTES
+    other = UPSTREAM + "  v: {targets: [http://c]}\nworkers: 2\nstore: {url: memory, prefix: x}\nroutes:\n"
+    other += ROUTES.replace("/a, methods: [GET, POST]", "/c, methods: [PUT]").replace("name: b", "name: d")
+    assert summary(between(tmp_path, one, other)) == {
+        "routes": {"added": 1, "removed": 1, "changed": 1},
+        "upstreams": {"added": 1},
+        "settings": {"changed": 2},
+    }
+    assert summary([]) == {}
+
+
+@pytest.mark.timeout(5)
+def test_long_lists_are_compared_quickly() -> None:
+    some = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(30_000)]
+    found = changes({"trusted_proxies": some}, {"trusted_proxies": [*some[1:], "192.0.2.0/24"]})
+    assert lines(found) == [
+        ("removed", "trusted_proxies", "10.0.0.0/24", None),
+        ("added", "trusted_proxies", None, "192.0.2.0/24"),
+    ]
