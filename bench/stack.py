@@ -18,10 +18,11 @@ from rich.table import Table
 
 from bench.machine import describe, keep
 from bench.systems import AUDIENCE, ISSUER, PATH, REPLY, SCOPE, make_keys
-from gateway.assemble import Runtime, assemble
+from gateway.assemble import Runtime, World, assemble
 from gateway.config import load
 from gateway.exchange import Fields, Peer, Reply, Request
 from gateway.http.pool import Pool
+from gateway.telemetry.metrics import Metrics
 
 BATCH = 2000
 TARGET = "targets: [http://127.0.0.1:9001]"
@@ -134,7 +135,8 @@ upstreams:
 routes:
   - {{{route}}}
 """)
-    built = assemble(load(file, {}), access_log=Nowhere() if logged else None)
+    world = World(Metrics(), Nowhere() if logged else None, instance="bench")
+    built = assemble(load(file, {}), world)
     for target in built.upstreams["orders"].targets:
         target.pool = cast(Pool, AlwaysIdle())
     return built

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gateway.cli.configured import config_argument, json_argument
 from gateway.cli.output import Failure, print_json
 
 if TYPE_CHECKING:
-    from gateway.config import Config
-
-
-class Examined(NamedTuple):
-    """A configuration, and what can be said of its file."""
-
-    config: Config
-    digest: str
-    """SHA-256 of the file's bytes."""
-    written: object
-    """What the file says, for `gateway.config.effective`: where each value came from."""
+    from gateway.config.loading import Loaded
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +29,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def perform(options: argparse.Namespace) -> int:
     from gateway.config import ConfigError
+    from gateway.config.loading import read
+    from gateway.config.warnings import warnings
 
     try:
-        config, digest, whole = _read(options.config, options.show)
+        loaded = read(options.config, os.environ)
     except ConfigError as error:
         if not options.json:
             raise Failure(str(error), status=2) from None
@@ -51,6 +43,9 @@ def perform(options: argparse.Namespace) -> int:
         ]
         print_json({"ok": False, "errors": complaints})
         return 2
+    config, digest = loaded.config, loaded.digest
+    whole = shown(loaded, options.config) if options.show else {}
+    doubts = warnings(config)
     counts = {
         "routes": len(config.routes),
         "upstreams": len(config.upstreams),
@@ -58,38 +53,23 @@ def perform(options: argparse.Namespace) -> int:
         "rate_limits": len(config.rate_limits),
     }
     if options.json:
-        print_json({"ok": True, "errors": [], "hash": digest, **counts, **({"config": whole} if whole else {})})
+        shows = {"config": whole} if whole else {}
+        print_json({"ok": True, "errors": [], "warnings": doubts, "hash": digest, **counts, **shows})
     elif whole:
         print(f"# {options.config} sha256:{digest}\n{as_yaml(whole)}", end="")
     else:
         said = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
         print(f"{options.config}: fine ({said})")
+        for doubt in doubts:
+            print(f"{options.config}: warning: {doubt}", file=sys.stderr)
     return 0
 
 
-def _read(path: Path, whole: bool) -> tuple[Config, str, dict[str, Any]]:
-    """The configuration, its hash, and all of it for showing where that is asked for."""
-    if whole:
-        from gateway.config.effective import effective
+def shown(loaded: Loaded, path: Path) -> dict[str, Any]:
+    """All of the configuration, as it may be shown."""
+    from gateway.config.effective import effective, marked
 
-        config, digest, written = examine(path)
-        return config, digest, effective(config, written, path.parent)
-    from gateway.config.loading import read
-
-    loaded = read(path, os.environ)
-    return loaded.config, loaded.digest, {}
-
-
-def examine(path: Path) -> Examined:
-    """The configuration in `path`, checked. Raises ConfigError; Failure where the file cannot be read twice."""
-    from gateway.config.effective import marked
-    from gateway.config.loading import read
-
-    loaded = read(path, os.environ)
-    content = b"" if path.is_fifo() else path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != loaded.digest:
-        raise Failure(f"{path} is a pipe, or changed while it was read: give it as a file that stays", status=2)
-    return Examined(loaded.config, loaded.digest, marked(content))
+    return effective(loaded.config, marked(loaded.content), path.parent)
 
 
 def as_yaml(data: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def perform(options: argparse.Namespace) -> int:
             each.wait_ready()
 
         def ready(listening: Sequence[str], admin: str | None) -> None:
-            print(_welcome(config, path, upstreams, listening[0], admin), flush=True)
+            print(_welcome(config, path, upstreams, listening[0].removeprefix("http://"), admin), flush=True)
 
         return serve(path, loaded, ready)
     finally:

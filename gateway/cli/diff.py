@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.cli.check import Examined, examine
 from gateway.cli.configured import config_argument, json_argument
 from gateway.cli.output import Failure, console, print_json
 
 if TYPE_CHECKING:
     from gateway.config.changes import Change
+    from gateway.config.loading import Loaded
 
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
@@ -25,14 +26,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def perform(options: argparse.Namespace) -> int:
     from gateway.config.changes import changes, summary
-    from gateway.config.effective import comparable
+    from gateway.config.effective import comparable, marked
 
     paths = [options.config, options.new]
-    examined = _examine_all(paths)
-    old, new = (comparable(each.config, each.written, path.parent) for each, path in zip(examined, paths, strict=True))
+    read = _read_all(paths)
+    old, new = (
+        comparable(each.config, marked(each.content), path.parent) for each, path in zip(read, paths, strict=True)
+    )
     found = changes(old, new)
     if options.json:
-        files = [{"file": str(path), "hash": each.digest} for path, each in zip(paths, examined, strict=True)]
+        files = [{"file": str(path), "hash": each.digest} for path, each in zip(paths, read, strict=True)]
         print_json(
             {
                 "old": files[0],
@@ -49,19 +52,20 @@ def perform(options: argparse.Namespace) -> int:
     return 0
 
 
-def _examine_all(paths: list[Path]) -> list[Examined]:
+def _read_all(paths: list[Path]) -> list[Loaded]:
     """Every file, checked. Raises Failure with the complaints about all of them."""
     from gateway.config import ConfigError
+    from gateway.config.loading import read
 
-    examined, complaints = [], []
+    loaded, complaints = [], []
     for path in paths:
         try:
-            examined.append(examine(path))
+            loaded.append(read(path, os.environ))
         except ConfigError as error:
             complaints.append(str(error))
     if complaints:
         raise Failure("\n".join(complaints), status=2)
-    return examined
+    return loaded
 
 
 def _print(found: list[Change], counts: dict[str, dict[str, int]]) -> None:

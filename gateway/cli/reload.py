@@ -26,8 +26,8 @@ def perform(options: argparse.Namespace) -> int:
         outcome = 0
     elif status == 422 and isinstance(errors, list) and errors:
         outcome, line = 2, "the configuration was refused; the gateway goes on with the one it has"
-    elif status == 200:
-        raise Failure(f"what listens at {options.admin} did not say that it has reloaded: is it this gateway?")
+    elif status in (200, 404):
+        raise Failure(f"what listens at {options.admin} cannot reload: is it the gateway's admin listener?")
     else:
         hint = f": set {TOKEN}" if status == 401 else ""
         outcome, line = (

@@ -27,10 +27,15 @@ class Loaded(NamedTuple):
     """A configuration, and what it was made of."""
 
     config: Config
-    digest: str
-    """SHA-256 of the file's bytes, as `sha256sum` prints it."""
+    content: bytes
+    """Of the file."""
     files: frozenset[Path]
     """Every file that was read, the configuration's own included."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, as `sha256sum` prints it."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -45,7 +50,7 @@ def read(path: Path, environ: Mapping[str, str]) -> Loaded:
     substitution = Substitution(environ, path.parent)
     config = _parsed(file, content, substitution, path.parent)
     files = {path, *substitution.files, *_files_named(config)}
-    return Loaded(config, hashlib.sha256(content).hexdigest(), frozenset(files))
+    return Loaded(config, content, frozenset(files))
 
 
 def _files_named(value: object) -> Iterator[Path]:

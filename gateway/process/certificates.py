@@ -79,9 +79,9 @@ class Certificates:
     def _ends(self) -> dict[str, float]:
         """Wall-clock seconds by file."""
         ends: dict[str, float] = {}
-        for pair in self._pairs:
+        for certificate, _ in self._pairs:
             try:
-                ends[str(pair.certificate)] = expiry(pair.certificate)
+                ends[str(certificate)] = expiry(certificate)
             except OSError as error:  # it was there a moment ago; whoever is to use it will say so, too
                 log.error("%s", error)
         return ends

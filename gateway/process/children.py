@@ -154,7 +154,7 @@ class Nursery:
         """The next birth that is due; None when `main` is done."""
         getting = asyncio.ensure_future(self._wanted.get())
         await asyncio.wait([main, getting], return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
+        if not main.done():
             return getting.result()
         getting.cancel()
         return None
@@ -163,7 +163,12 @@ class Nursery:
         ours, theirs = pair()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid:
             theirs.close()
             return pid, ours

@@ -166,7 +166,8 @@ def test_as_json_the_answer_is_printed_as_it_came(status, said, outcome, capsys)
 
 
 STRANGERS = {
-    "another status": (Played(200, {"status": "ok"}), "did not say that it has reloaded"),
+    "another status": (Played(200, {"status": "ok"}), "cannot reload: is it"),
+    "the public listener": (Played(404, {"title": "No route matches this request"}, PROBLEM), "cannot reload: is it"),
     "html": (Played(404, b"<html>", "text/html"), "answered 404 with no JSON"),
     "broken": (Played(200, b"{", "application/json"), "answered 200 with broken JSON"),
     "too deep": (Played(200, b"[" * 100_000, "application/json"), "answered 200 with broken JSON"),

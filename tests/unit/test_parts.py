@@ -50,6 +50,32 @@ def test_a_part_may_be_asked_for_inside_the_making_of_another() -> None:
     assert Parts(parts).get("inner", lambda: make("2")) is outer[0]
 
 
+def test_with_a_part_come_the_parts_it_is_made_of() -> None:
+    def outer(parts: Parts) -> tuple[list[str], ...]:
+        return (parts.get("inner", lambda: (parts.get("innermost", lambda: make("1")), make("2")))[1],)
+
+    first = Parts()
+    first.get("outer", lambda: outer(first))
+    innermost = first.get("innermost", lambda: make("3"))
+    second = Parts(first)
+    second.get("outer", lambda: outer(second))
+    second.settle()
+    assert first.left_behind_by(second) == []
+    third = Parts(second)
+    assert third.get("innermost", lambda: make("4")) is innermost
+    assert len(second.left_behind_by(third)) == 2
+
+
+def test_what_was_asked_for_before_is_not_forgotten_when_its_maker_fails() -> None:
+    parts = Parts()
+    with pytest.raises(ZeroDivisionError):
+        parts.get("outer", lambda: parts.get("inner", lambda: make("1")) and 1 // 0)
+    parts.get("other", lambda: make("2"))
+    successor = Parts(parts)
+    successor.get("other", lambda: make("3"))
+    assert parts.left_behind_by(successor) == [["1"]], "nobody has it, so that somebody closes it"
+
+
 def test_a_failure_leaves_no_part() -> None:
     parts = Parts()
     with pytest.raises(ZeroDivisionError):

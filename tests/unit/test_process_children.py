@@ -147,7 +147,7 @@ def test_why_a_child_could_not_begin_is_known() -> None:
     assert said == ["cannot read key.pem", "a process ended at its start: exit status 3", "status 0"]
 
 
-@pytest.mark.xfail(strict=True, reason="who is buried is not listened to any more")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="who is buried is not listened to any more")
 def test_a_reason_is_not_lost_when_the_system_is_quicker_to_tell_of_the_end() -> None:
     said = supervise("""
         def failing(sock):
@@ -328,7 +328,7 @@ def test_a_birth_that_nobody_waits_for_any_more_does_not_happen() -> None:
     assert said == ["{}", "status 0"]
 
 
-@pytest.mark.xfail(strict=True, reason="the failure of a fork ends the supervisor's loop")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the failure of a fork ends the supervisor's loop")
 def test_a_system_that_has_no_room_for_another_process_ends_nothing() -> None:
     said = supervise("""
         fork = os.fork

@@ -136,8 +136,9 @@ async def test_pipelined_requests_are_all_answered_and_the_last_one_says_close(
     await draining.ends(0, GRACE)
 
 
-async def test_a_stream_that_began_as_kept_alive_is_followed_by_one_more_request(
-    start: Start, upstream: Upstream
+@pytest.mark.parametrize("more", [True, False])
+async def test_after_a_stream_that_began_as_kept_alive_one_more_request_is_waited_for(
+    start: Start, upstream: Upstream, more: bool
 ) -> None:
     released = asyncio.Event()
 
@@ -158,9 +159,11 @@ async def test_a_stream_that_began_as_kept_alive_is_followed_by_one_more_request
     await asyncio.sleep(GRACE * 1.5)
     released.set()
     assert await asyncio.wait_for(client.reader.readexactly(5), 5) == b"67890"
-    answer = await client.ask(get())
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
-    await draining.ends(GRACE * 1.5, GRACE * 3)
+    if more:
+        answer = await client.ask(get())
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await client.ends()
+    await draining.ends(GRACE * (1.5 if more else 2.5), GRACE * 4)
 
 
 @pytest.mark.parametrize("grace", [None, 0.1])

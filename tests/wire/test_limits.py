@@ -29,7 +29,7 @@ async def is_late(client: Client) -> None:
 @pytest.mark.parametrize(
     "part", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX", b"\r\n\r\nGET", get()[:-1]]
 )
-async def test_a_head_that_comes_too_slowly_is_a_408(start: Start, upstream: Upstream, part: bytes) -> None:
+async def test_h1_a_head_that_comes_too_slowly_is_a_408(start: Start, upstream: Upstream, part: bytes) -> None:
     client = await (await start(limits=limits(header_timeout=SHORT))).client()
     before = asyncio.get_running_loop().time()
     await client.send(part)
@@ -38,7 +38,7 @@ async def test_a_head_that_comes_too_slowly_is_a_408(start: Start, upstream: Ups
     assert upstream.received == b""
 
 
-async def test_single_bytes_do_not_prolong_the_time_for_a_head(start: Start, upstream: Upstream) -> None:
+async def test_h1_single_bytes_do_not_prolong_the_time_for_a_head(start: Start, upstream: Upstream) -> None:
     client = await (await start(limits=limits(header_timeout=SHORT))).client()
     before = asyncio.get_running_loop().time()
     for byte in get(b"X: " + b"y" * 1000):
@@ -63,7 +63,7 @@ async def test_a_head_that_comes_in_single_bytes_but_in_time_is_served(start: St
 @pytest.mark.parametrize(
     "data", [post(b"Content-Length: 10", body=b"hello"), chunks(b"5\r\nhello\r\n"), chunks(b"5\r\nhel")]
 )
-async def test_a_body_that_stops_coming_is_a_408(start: Start, upstream: Upstream, data: bytes) -> None:
+async def test_h2_a_body_that_stops_coming_is_a_408(start: Start, upstream: Upstream, data: bytes) -> None:
     client = await (await start(limits=limits(body_timeout=SHORT))).client()
     await client.send(data)
     await is_late(client)
@@ -87,7 +87,7 @@ async def test_the_rest_of_a_body_that_was_answered_already_must_come_in_time(st
     assert upstream.received == b""
 
 
-async def test_an_idle_connection_is_closed(start: Start) -> None:
+async def test_h4_an_idle_connection_is_closed(start: Start) -> None:
     gateway = await start(limits=limits(idle_timeout=SHORT))
     fresh, used, half = await gateway.client(), await gateway.client(), await gateway.client()
     assert (await used.ask(get())).status == 200
@@ -110,7 +110,7 @@ async def test_a_slow_upstream_does_not_make_a_connection_idle(start: Start, ups
     assert (await client.ask(get())).status == 200
 
 
-async def test_connections_beyond_the_limit_get_a_503(start: Start, upstream: Upstream) -> None:
+async def test_h5_connections_beyond_the_limit_get_a_503(start: Start, upstream: Upstream) -> None:
     gateway = await start(limits=limits(connections=2))
     first, second = await gateway.client(), await gateway.client()
     assert (await first.ask(get())).status == 200
@@ -167,13 +167,13 @@ async def test_a_repeated_head_with_a_longer_target_is_still_limited(start: Star
         (message(b"GET / HTTP/1.1", CHUNKED, body=b"b\r\n0123456789a\r\n0\r\n\r\n"), 413),
     ],
 )
-async def test_a_body_beyond_its_limit_is_a_413(start: Start, upstream: Upstream, data: bytes, status: int) -> None:
+async def test_h7_a_body_beyond_its_limit_is_a_413(start: Start, upstream: Upstream, data: bytes, status: int) -> None:
     client = await (await start(route="body_limit: 10B")).client()
     assert (await client.ask(data)).status == status
     assert len(read_requests(upstream.received)[0]) == (status == 200)
 
 
-async def test_a_client_that_does_not_read_its_reply_is_cut_off(start: Start, upstream: Upstream) -> None:
+async def test_h3_a_client_that_does_not_read_its_reply_is_cut_off(start: Start, upstream: Upstream) -> None:
     async def endless(visit: Visit) -> None:
         await visit.request()
         await visit.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
