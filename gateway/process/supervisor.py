@@ -249,7 +249,7 @@ class Supervisor:
         """Fill the slot until its worker is dismissed."""
         restarts = Restarts()
         while True:
-            status = await child.exited
+            status = await asyncio.shield(child.exited)  # others wait for it, too, when this task is cancelled
             if child.dismissed:
                 return
             del self.workers[slot]
@@ -262,7 +262,7 @@ class Supervisor:
     async def _keep_operator(self, child: Child) -> None:
         restarts = Restarts()
         while True:
-            status = await child.exited
+            status = await asyncio.shield(child.exited)
             self.operator = None
             self._lament("the operator process", child, status)
             child = await self._again(restarts, child, self._bear_operator)

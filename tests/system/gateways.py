@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.system.proc import children, descendants, holders, wait_gone, words
+from tests.system.proc import children, descendants, holders, is_store, wait_gone
 
 ROOT = Path(__file__).parents[2]
 GATEWAY = [sys.executable, "-m", "gateway"]
@@ -86,7 +86,8 @@ class Process:
         self.path = folder / "routes.yaml"
         self.configure(settings)
         self.errors, self.output = folder / "stderr", folder / "stdout"
-        self.began = time.monotonic()
+        self.orphans: list[int] = []
+        """Who may be left when the supervisor is not."""
         with self.errors.open("wb") as errors, self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*by, *GATEWAY, "run", "-c", str(self.path), *options],
@@ -157,7 +158,7 @@ class Process:
 
     def workers(self) -> list[int]:
         """The children that hold a socket for clients."""
-        own = [pid for pid in children(self.pid) if "--unixsocket" not in words(pid)]
+        own = [pid for pid in children(self.pid) if not is_store(pid)]
         return holders(own, self.port)
 
     def wait_workers(self, count: int, but: int = 0) -> list[int]:
@@ -173,7 +174,7 @@ class Process:
         return found
 
     def store(self) -> int:
-        (found,) = [pid for pid in children(self.pid) if "--unixsocket" in words(pid)]
+        (found,) = [pid for pid in children(self.pid) if is_store(pid)]
         return found
 
     # -- its end -------------------------------------------------------------------------------------
@@ -183,11 +184,17 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(patience)
 
-    def end(self) -> None:
-        """Nothing of it is left, however it was doing."""
-        family = descendants(self.pid) if self.process.poll() is None else []
+    def kill(self) -> list[int]:
+        """End the supervisor alone, as the kernel does when memory runs out; returns its children."""
+        if self.process.poll() is None:
+            self.orphans += descendants(self.pid)
         self.process.kill()
         self.process.wait(10)
+        return self.orphans
+
+    def end(self) -> None:
+        """Nothing of it is left, however it was doing."""
+        family = self.kill()
         for pid in wait_gone(family, 0.3):
             try:
                 os.kill(pid, signal.SIGCONT)

@@ -74,12 +74,12 @@ def listening_ports(pid: int) -> set[int]:
     return {row.port for row in rows() if row.state == LISTEN and row.inode in held}
 
 
-def words(pid: int) -> list[str]:
-    """Its command line."""
+def is_store(pid: int) -> bool:
+    """By its command line, which it changes soon after its start."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return "unixsocket" in Path(f"/proc/{pid}/cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return []
+        return False
 
 
 def anonymous(pid: int) -> int:

@@ -92,6 +92,8 @@ class Upstream:
                 body = b"%d" % length
             case ["events", *_]:
                 await self._stream(writer)
+        if writer.is_closing():
+            raise ConnectionError("nobody waits for it any more")
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
         await writer.drain()
 

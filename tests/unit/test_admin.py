@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.app import CLIENT, admin_app
@@ -68,13 +69,8 @@ async def ask(running: Running) -> AsyncIterator[Ask]:
     async def ask(remote: str | None = None, app: web.Application | None = None) -> Asked:
         app = app or admin_app(running)
 
-        @web.middleware
-        async def from_afar(request: web.Request, handler: Any) -> web.StreamResponse:
-            response: web.StreamResponse = await handler(request.clone(remote=remote))
-            return response
-
         if remote is not None:
-            app.middlewares.insert(0, from_afar)
+            app.middlewares.insert(0, seeming_to_come_from(remote))
         client: Asked = TestClient(TestServer(app))
         await client.start_server()
         clients.append(client)
@@ -89,6 +85,16 @@ async def ask(running: Running) -> AsyncIterator[Ask]:
 async def client(ask: Ask) -> Asked:
     """A client on this machine."""
     return await ask()
+
+
+def seeming_to_come_from(remote: str) -> Middleware:
+    """As if every caller had this address."""
+
+    @web.middleware
+    async def from_afar(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(remote=remote))
+
+    return from_afar
 
 
 async def raw(client: Asked, head: bytes) -> bytes:
@@ -252,7 +258,9 @@ async def test_what_changes_something_cannot_be_asked_for_by_a_page_of_another_s
 ) -> None:
     """A form is sent across origins without asking; a header of its own takes a preflight, which fails."""
     for content in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
-        reply = await client.post(path, data=b"a=b", headers={"Content-Type": content, "Origin": "https://evil.example"})
+        reply = await client.post(
+            path, data=b"a=b", headers={"Content-Type": content, "Origin": "https://evil.example"}
+        )
         details = await problem(reply, 403, "forbidden")
         assert CLIENT in details["detail"]
     assert running.did == []

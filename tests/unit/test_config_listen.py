@@ -1,9 +1,16 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from gateway.config.model import Address
 from tests.configs import complaint, complaints, loaded
+from tests.wire.certificates import Authority
 
 
 def test_listeners_are_one_or_several(tmp_path: Path) -> None:
@@ -31,7 +38,15 @@ def test_listeners_that_cannot_be(tmp_path: Path, listen: str, expected: str) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["memory", "redis://localhost", "redis://localhost:6379/0", "rediss://:p%40ss@h:1/15", "redis://[::1]:6379"]
+    "url",
+    [
+        "memory",
+        "embedded",
+        "redis://localhost",
+        "redis://localhost:6379/0",
+        "rediss://:p%40ss@h:1/15",
+        "redis://[::1]:6379",
+    ],
 )
 def test_stores(tmp_path: Path, url: str) -> None:
     assert loaded(tmp_path, f"store: {{url: '{url}'}}\nroutes: []").store.url == url
@@ -77,3 +92,205 @@ def test_trusted_proxies_are_networks(tmp_path: Path) -> None:
     assert complaint(tmp_path, "trusted_proxies: [10.0.0.1/8]\nroutes: []") == (
         "1:19: trusted_proxies[0]: '10.0.0.1/8' has bits outside its mask (did you mean '10.0.0.0/8'?)"
     )
+
+
+# -- TLS -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Signs a.pem with a.key, and b.pem with b.key."""
+    authority = Authority(tmp_path, "ca")
+    for name in "ab":
+        authority.sign(name)
+    return authority
+
+
+def https(settings: str, more: str = "") -> str:
+    """A configuration with a TLS listener; its settings begin at column 19."""
+    return f"listen: {{https: {{address: '127.0.0.1:8443', {settings}}}{more}}}\nroutes: []"
+
+
+PAIR = "certificate: a.pem, key: a.key"
+
+
+def test_a_tls_listener_has_a_certificate_and_strict_defaults(tmp_path: Path, authority: Authority) -> None:
+    listener = loaded(tmp_path, https(PAIR)).listen.https
+    assert listener is not None
+    assert listener.address == (Address("127.0.0.1", 8443),)
+    assert (listener.certificate, listener.key) == (tmp_path / "a.pem", tmp_path / "a.key")
+    assert (listener.client_ca, listener.client_certificate, listener.hsts) == (None, "required", None)
+    assert list(listener.pairs) == [(tmp_path / "a.pem", tmp_path / "a.key")]
+
+
+def test_a_tls_listener_may_have_several_certificates(tmp_path: Path, authority: Authority) -> None:
+    settings = f"{PAIR}, certificates: [{{certificate: b.pem, key: b.key}}], client_ca: ca.pem, hsts: 180d"
+    listener = loaded(tmp_path, https(settings + ", client_certificate: optional")).listen.https
+    assert listener is not None
+    assert [(certificate.name, key.name) for certificate, key in listener.pairs] == [
+        ("a.pem", "a.key"),
+        ("b.pem", "b.key"),
+    ]
+    assert (listener.client_ca, listener.client_certificate) == (tmp_path / "ca.pem", "optional")
+    assert listener.hsts == 180 * 86400
+
+
+UNUSABLE = "is not a PEM certificate with `key` as its key (without a password)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "at", "expected"),
+    [
+        ("certificate: a.pem, key: b.key", "a.pem", f"certificate: {UNUSABLE}"),
+        ("certificate: a.key, key: a.key", "a.key", f"certificate: {UNUSABLE}"),
+        ("certificate: a.pem, key: locked.key", "a.pem", f"certificate: {UNUSABLE}"),
+        (
+            f"{PAIR}, certificates: [{{certificate: b.pem, key: a.key}}]",
+            "b.pem",
+            f"certificates[0].certificate: {UNUSABLE}",
+        ),
+        ("certificate: c.pem, key: a.key", "c.pem", "certificate: cannot read 'c.pem': No such file or directory"),
+        (f"{PAIR}, client_ca: b.key", "b.key", "client_ca: is not a PEM file with certificates"),
+        (f"{PAIR}, client_certificate: optional", "optional", "client_certificate: has no effect without client_ca"),
+        (
+            f"{PAIR}, client_ca: ca.pem, client_certificate: maybe",
+            "maybe",
+            "client_certificate: must be one of optional, required, not 'maybe'",
+        ),
+        (f"{PAIR}, hsts: 0s", "0s", "hsts: must be longer than nothing"),
+        (f"{PAIR}, protocols: [TLSv1]", "protocols", "protocols: unknown key"),
+        ("certificate: a.pem", "{address", "key: is required"),
+    ],
+)
+def test_tls_that_cannot_work_is_refused_where_it_is_written(
+    tmp_path: Path, authority: Authority, settings: str, at: str, expected: str
+) -> None:
+    key = load_pem_private_key((tmp_path / "a.key").read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (tmp_path / "locked.key").write_bytes(locked)
+    text = https(settings)
+    assert complaint(tmp_path, text) == f"1:{text.index(at) + 1}: listen.https.{expected}"
+
+
+BOTH = "clients and operators cannot be served at the same address"
+
+
+@pytest.mark.parametrize(
+    ("listen", "at", "expected"),
+    [
+        ("http: '127.0.0.1:8443', ", "'127.0.0.1:8443', c", "https.address: is the address of listen.http, too"),
+        ("admin: '127.0.0.1:8443', ", "'127.0.0.1:8443', h", f"admin: {BOTH}"),
+        ("admin: '127.0.0.1:9443', http: '127.0.0.1:9443', ", "'127.0.0.1:9443', http", f"admin: {BOTH}"),
+    ],
+)
+def test_nobody_listens_where_another_does(
+    tmp_path: Path, authority: Authority, listen: str, at: str, expected: str
+) -> None:
+    text = https(PAIR).replace("{https", "{" + listen + "https")
+    assert complaint(tmp_path, text) == f"1:{text.index(at) + 1}: listen.{expected}"
+
+
+def test_an_address_for_tls_may_not_be_that_of_the_operators_by_default(tmp_path: Path, authority: Authority) -> None:
+    text = https(PAIR).replace("8443", "9901")
+    assert complaint(tmp_path, text) == f"1:{text.index(chr(39)) + 1}: listen.https.address: {BOTH}"
+
+
+def test_plain_http_can_be_off_when_there_is_tls(tmp_path: Path, authority: Authority) -> None:
+    for off in ("off", "'off'", "false"):
+        assert loaded(tmp_path, https(PAIR, f", http: {off}")).listen.http is None
+        assert complaint(tmp_path, f"listen: {{http: {off}}}\nroutes: []") == (
+            "1:16: listen.http: is off, and there is no listen.https: nobody could be served"
+        )
+
+
+def test_every_address_for_clients_says_whether_it_speaks_tls(tmp_path: Path, authority: Authority) -> None:
+    text = https(PAIR, ", http: [127.0.0.1:80, unix:a.sock]").replace(
+        "'127.0.0.1:8443'", "['[::1]:443', 127.0.0.1:443]"
+    )
+    clients = [(str(address), secure) for address, secure in loaded(tmp_path, text).listen.clients]
+    plain = [("127.0.0.1:80", False), (f"unix:{tmp_path}/a.sock", False)]
+    assert clients == [*plain, ("[::1]:443", True), ("127.0.0.1:443", True)]
+    alone = loaded(tmp_path, https(PAIR, ", http: off")).listen
+    assert [secure for _, secure in alone.clients] == [True]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("true", 0), ("'true'", 0), ("false", None), ("'false'", None), ("443", 443), ("'8443'", 8443)],
+)
+def test_plain_requests_can_be_redirected(
+    tmp_path: Path, authority: Authority, value: str, expected: int | None
+) -> None:
+    assert loaded(tmp_path, https(PAIR, f", redirect_to_https: {value}")).listen.redirect_to_https == expected
+
+
+def test_a_redirect_is_off_unless_asked_for(tmp_path: Path, authority: Authority) -> None:
+    assert loaded(tmp_path, https(PAIR)).listen.redirect_to_https is None
+    assert loaded(tmp_path, "listen: {redirect_to_https: false}\nroutes: []").listen.redirect_to_https is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("yes", "must be a whole number, not 'yes'"),
+        ("65536", "65536 is not a port: a number up to 65535"),
+        ("1.5", "must be a whole number, not 1.5"),
+        ("[443]", "must be a whole number, not a list"),
+    ],
+)
+def test_a_redirect_goes_to_a_port(tmp_path: Path, authority: Authority, value: str, expected: str) -> None:
+    assert complaint(tmp_path, https(PAIR, f", redirect_to_https: {value}")).endswith(f"redirect_to_https: {expected}")
+
+
+@pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason="to Python 0 is False and 1 is True")
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_a_redirect_to_a_number_is_not_taken_for_yes_or_no(tmp_path: Path, authority: Authority, value: str) -> None:
+    text = https(PAIR, f", redirect_to_https: {value}")
+    if value == "0":
+        assert complaint(tmp_path, text).endswith("0 is not a port: a number up to 65535")
+    else:
+        assert loaded(tmp_path, text).listen.redirect_to_https == 1
+
+
+def test_a_redirect_needs_both_ends(tmp_path: Path, authority: Authority) -> None:
+    assert complaint(tmp_path, "listen: {redirect_to_https: true}\nroutes: []") == (
+        "1:29: listen.redirect_to_https: has no effect without listen.https"
+    )
+    assert complaint(tmp_path, https(PAIR, ", http: off, redirect_to_https: true")).endswith(
+        "listen.redirect_to_https: has no effect without listen.http"
+    )
+
+
+# -- PROXY protocol, admin token, limits of the wire -----------------------------------------------------
+
+
+def test_the_proxy_protocol_needs_somebody_to_trust(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "routes: []").listen.proxy_protocol is False
+    trusting = "listen: {proxy_protocol: true}\ntrusted_proxies: [10.0.0.0/8]\nroutes: []"
+    assert loaded(tmp_path, trusting).listen.proxy_protocol is True
+    for nobody in ("", "trusted_proxies: []\n"):
+        assert complaint(tmp_path, f"listen: {{proxy_protocol: true}}\n{nobody}routes: []") == (
+            "1:26: listen.proxy_protocol: has no effect: trusted_proxies names nobody"
+        )
+
+
+def test_the_admin_token_is_kept_secret(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "routes: []").listen.admin_token is None
+    (tmp_path / "token").write_text("hunter2hunter2\n")
+    for text in ("${TOKEN}", "${file:token}"):
+        config = loaded(tmp_path, f"listen: {{admin_token: '{text}'}}\nroutes: []", {"TOKEN": "hunter2hunter2"})
+        assert config.listen.admin_token is not None
+        assert config.listen.admin_token.get_secret_value() == "hunter2hunter2"
+        assert "hunter2" not in repr(config) + config.model_dump_json()
+    assert "hunter2" not in complaint(tmp_path, "listen: {admin_token: [hunter2]}\nroutes: []")
+
+
+def test_the_pace_of_bodies_and_the_lame_duck_may_be_nothing(tmp_path: Path) -> None:
+    wire = loaded(tmp_path, "routes: []").wire
+    assert (wire.body_rate, wire.lame_duck) == (240, 1.0)
+    wire = loaded(tmp_path, "wire: {body_rate: 0B, lame_duck: 0s}\nroutes: []").wire
+    assert (wire.body_rate, wire.lame_duck) == (0, 0.0)
+    wire = loaded(tmp_path, "wire: {body_rate: 1KiB, lame_duck: 15s}\nroutes: []").wire
+    assert (wire.body_rate, wire.lame_duck) == (1024, 15.0)
+    said = complaints(tmp_path, "wire: {body_rate: fast, lame_duck: -1s}\nroutes: []")
+    assert [line.split(": ")[1] for line in said] == ["wire.body_rate", "wire.lame_duck"]

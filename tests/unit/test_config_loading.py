@@ -1,4 +1,5 @@
 import gc
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -6,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import ConfigError, load
-from gateway.config.loading import LARGEST
+from gateway.config.loading import LARGEST, read
 from tests.configs import ROUTE, UPSTREAM, complaints, loaded
+from tests.wire.certificates import Authority
 
 
 def refusal(path: Path) -> str:
@@ -101,6 +103,61 @@ def test_the_collector_runs_again_afterwards(tmp_path: Path) -> None:
     assert gc.isenabled()
     assert complaints(tmp_path, "x: 1")
     assert gc.isenabled()
+
+
+def test_what_was_read_is_known_by_its_digest_and_its_files(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    for name in ("listener", "client"):
+        authority.sign(name)
+    (tmp_path / "secret").write_text("s" * 32)
+    (tmp_path / "run").mkdir()
+    text = """
+listen: {https: {address: '127.0.0.1:0', certificate: listener.pem, key: listener.key, client_ca: ca.pem}}
+runtime_dir: run
+auth: {providers: {p: {type: jwt, secret: '${file:secret}', algorithms: [HS256]}}}
+upstreams: {u: {targets: ['https://a'], tls: {certificate: client.pem, key: client.key}}}
+routes: []
+"""
+    file = tmp_path / "routes.yaml"
+    file.write_bytes(text.encode())
+    found = read(file, {})
+    assert found.config == load(file, {})
+    assert found.digest == hashlib.sha256(text.encode()).hexdigest()
+    names = {"routes.yaml", "listener.pem", "listener.key", "ca.pem", "secret", "client.pem", "client.key"}
+    assert found.files == {tmp_path / name for name in names}
+
+
+def test_the_digest_is_of_the_bytes_and_not_of_what_they_mean(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text("routes: []")
+    first = read(file, {})
+    file.write_text("routes: [] # nothing yet")
+    second = read(file, {})
+    assert first.config == second.config
+    assert first.files == second.files == {file}
+    assert first.digest != second.digest
+
+
+def test_further_certificates_and_keys_of_providers_are_among_the_files(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    for name in "abc":
+        authority.sign(name)
+    text = """
+listen:
+  https: {address: '127.0.0.1:0', certificate: a.pem, key: a.key, certificates: [{certificate: b.pem, key: b.key}]}
+auth: {providers: {p: {type: jwt, key: c.key, algorithms: [ES256]}}}
+routes: []
+"""
+    file = tmp_path / "routes.yaml"
+    file.write_text(text)
+    names = {path.name for path in read(file, {}).files}
+    assert names == {"routes.yaml", "a.pem", "a.key", "b.pem", "b.key", "c.key"}
+
+
+def test_a_file_that_is_refused_is_refused_by_both(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text("routes: 5")
+    with pytest.raises(ConfigError):
+        read(tmp_path / "routes.yaml", {})
 
 
 def many_routes(count: int, extra: str = "") -> str:

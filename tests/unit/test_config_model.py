@@ -1,9 +1,10 @@
+import pickle
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.model import Address, Breaker, Config, Retry, Timeouts
+from gateway.config.model import MOST_WORKERS, Address, Breaker, Config, Retry, Timeouts
 from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, loaded, provider, route, upstream
 
 
@@ -38,7 +39,7 @@ def test_what_is_absent_has_the_contracts_defaults(tmp_path: Path) -> None:
 def test_everything_is_frozen(tmp_path: Path) -> None:
     config = loaded(tmp_path, UPSTREAM + ROUTE)
     with pytest.raises(ValidationError):
-        config.wire.connections = 5  # type: ignore[misc]
+        config.wire.connections = 5
 
 
 def test_routes_are_required_but_may_be_none(tmp_path: Path) -> None:
@@ -147,3 +148,73 @@ def test_a_configuration_can_be_built_without_a_file() -> None:
         }
     )
     assert config.routes[0].upstream == "u"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", 1), ("128", 128), ("'4'", 4), ("'${N}'", 3)])
+def test_workers_are_a_number(tmp_path: Path, value: str, expected: int) -> None:
+    assert loaded(tmp_path, f"workers: {value}\nroutes: []", {"N": "3"}).workers == expected
+
+
+def test_as_many_workers_as_cores_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((1, 1), (6, 6), (512, MOST_WORKERS)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        assert loaded(tmp_path, "workers: auto\nroutes: []").workers == expected
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert loaded(tmp_path, "workers: '${W}'\nroutes: []", {"W": "auto"}).workers == 4
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert loaded(tmp_path, "workers: auto\nroutes: []").workers == 1
+
+
+@pytest.mark.parametrize("value", ["0", "129", "-2", "1.5", "automatic", "true", "[2]"])
+def test_impossible_numbers_of_workers_are_refused(tmp_path: Path, value: str) -> None:
+    said = complaint(tmp_path, f"workers: {value}\nroutes: []")
+    assert said.startswith("1:10: workers: ")
+    assert "must be" in said
+
+
+LIMITED = route("rate_limit: {by: ip, limit: 1/second}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ("", "memory"),
+        ("workers: 1\n", "memory"),
+        ("workers: 2\n", "embedded"),
+        ("workers: 2\nstore: {timeout: 20ms}\n", "embedded"),
+        ("workers: 2\nstore: {url: memory}\n", "memory"),
+        ("workers: 2\nstore: {url: 'redis://h'}\n", "redis://h"),
+        ("workers: 1\nstore: {url: embedded}\n", "embedded"),
+    ],
+)
+def test_several_workers_count_together_unless_told_otherwise(tmp_path: Path, settings: str, url: str) -> None:
+    assert loaded(tmp_path, settings + LIMITED).store_url == url
+
+
+def test_something_has_to_be_counted_where_a_route_has_a_limit(tmp_path: Path) -> None:
+    assert loaded(tmp_path, LIMITED).limits
+    assert not loaded(tmp_path, "rate_limits: {a: {by: ip, limit: 1/second}}\n" + UPSTREAM + ROUTE).limits
+
+
+def test_the_runtime_folder_is_one_that_exists_beside_the_file_or_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "file").touch()
+    assert loaded(tmp_path, "routes: []").runtime_dir is None
+    assert loaded(tmp_path, "runtime_dir: run\nroutes: []").runtime_dir == tmp_path / "run"
+    assert loaded(tmp_path, f"runtime_dir: {tmp_path}/run\nroutes: []").runtime_dir == tmp_path / "run"
+    for wrong in ("nowhere", "file"):
+        assert (
+            complaint(tmp_path, f"runtime_dir: {wrong}\nroutes: []") == f"1:14: runtime_dir: '{wrong}' is not a folder"
+        )
+
+
+def test_a_configuration_survives_the_way_to_the_workers(tmp_path: Path) -> None:
+    """It travels pickled; what was not said must still count as not said, and secrets must arrive."""
+    settings = "workers: 2\nstore: {prefix: 'x:'}\nlisten: {admin_token: hunter2hunter2}\n"
+    config = loaded(tmp_path, settings + LIMITED)
+    copy: Config = pickle.loads(pickle.dumps(config, pickle.HIGHEST_PROTOCOL))
+    assert copy == config
+    assert (copy.store_url, copy.limits, copy.routes[0].body_limit) == ("embedded", True, 10 * 1024**2)
+    assert copy.listen.admin_token == config.listen.admin_token
+    assert hash(copy.upstreams["u"]) == hash(config.upstreams["u"]), "parts are kept by it"

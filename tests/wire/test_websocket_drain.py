@@ -17,6 +17,7 @@ from websockets.utils import accept_key
 from gateway.http import tunnel
 from gateway.http.reset import reset
 from gateway.http.server import Limits
+from gateway.http.tls import server_context
 from gateway.http.websocket import GOING_AWAY, close_frame
 from tests.wire.actors import PATIENCE, Client, Gateway, Upstream, Visit
 from tests.wire.certificates import Authority
@@ -132,6 +133,17 @@ async def test_an_upstream_behind_tls_hears_it_too(start: Start, tmp_path: Path)
             async with draining(gateway):
                 await client.hears(SAID)
                 await server.hears(SAID)
+
+
+async def test_a_client_behind_tls_hears_it_too(start: Start, host: tuple[Host, int], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    gateway = await start(to(host[1]), AMPLE)
+    port = await gateway.secure(server_context([authority.sign("127.0.0.1")]))
+    async with connect(f"wss://127.0.0.1:{port}/talk", proxy=None, ssl=authority.client()) as end:
+        client, server = Party(end), await host[0].party()
+        async with draining(gateway):
+            await client.hears(SAID)
+            await server.hears(SAID)
 
 
 @pytest.mark.parametrize("from_client", [True, False], ids=["client", "server"])
