@@ -7,6 +7,7 @@ off is not in that route's pipe, and nothing per request asks the configuration 
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -153,7 +154,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         observer.finished,
         instance=world.instance,
         trusted=config.trusted_proxies,
-        hsts=int(https.hsts or 0) if https is not None else 0,
+        hsts=math.ceil(https.hsts or 0) if https is not None else 0,
         to_https=_https_port(config),
     )
     parts.settle()

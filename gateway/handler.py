@@ -126,6 +126,8 @@ class Handler:
     @staticmethod
     def _reply_to(call: Call, error: GatewayError) -> Reply:
         call.error = error
+        # The way it was raised leads through this very call: a cycle, which only the collector could free.
+        error.__traceback__ = error.__context__ = None
         return reply_to(error, call.id)
 
     @staticmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 from typing import Any, Protocol
 
 import orjson
@@ -18,6 +19,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from gateway.errors import PROBLEMS
+from gateway.process.link import LinkLostError
+
+HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.]{1,255}))(?::[0-9]{1,5})?")
 
 CLIENT = "X-Gateway-Client"
 """A header that pages of other sites cannot send: it would take a CORS preflight, which nobody answers."""
@@ -65,7 +69,10 @@ def admin_app(instance: Instance) -> web.Application:
         return _json(200, instance.config())
 
     async def reload(_: web.Request) -> web.Response:
-        outcome = await instance.reload()
+        try:
+            outcome = await instance.reload()
+        except (LinkLostError, TimeoutError):
+            return _problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
         if outcome["reloaded"]:
             return _json(200, outcome)
         if "errors" in outcome:
@@ -73,7 +80,10 @@ def admin_app(instance: Instance) -> web.Application:
         return _problem(500, "internal", "The reload failed; the old configuration stays", detail=outcome["detail"])
 
     async def drain(_: web.Request) -> web.Response:
-        await instance.drain()
+        try:
+            await instance.drain()
+        except LinkLostError:
+            return _problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
         return _json(202, {"status": "draining"})
 
     app = web.Application(middlewares=[_problems, _guard(instance)])
@@ -99,7 +109,7 @@ def _guard(instance: Instance) -> Middleware:
             return await handler(request)
         if instance.token:
             sent = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(sent.encode(), f"Bearer {instance.token}".encode()):
+            if not hmac.compare_digest(sent.encode(errors="surrogateescape"), f"Bearer {instance.token}".encode()):
                 headers = {"WWW-Authenticate": 'Bearer realm="gateway admin"'}
                 return _problem(401, "unauthenticated", "The admin API needs its token", headers=headers)
         elif not (_local(request.remote) and _by_address(request.host)):
@@ -126,8 +136,11 @@ def _local(remote: str | None) -> bool:
 
 def _by_address(host: str) -> bool:
     """The Host is an address or localhost; a name may be anybody's that leads here."""
-    name = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.partition(":")[0]
-    if name in ("", "localhost"):
+    found = HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1] or found[2]
+    if name == "localhost":
         return True
     try:
         ipaddress.ip_address(name)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from cryptography.x509 import load_pem_x509_certificate
 from pydantic import (
     BeforeValidator,
     Field,
@@ -48,8 +49,10 @@ def _off(value: object) -> object:
 
 def _redirect(value: object) -> int | None:
     """The port to redirect to: 0 for that of the listener, None for no redirect."""
-    if value in (True, "true") or value in (False, "false"):
-        return 0 if value in (True, "true") else None
+    if value is True or value == "true":
+        return 0
+    if value is False or value == "false":
+        return None
     port = whole(value)
     if not 1 <= port <= 65535:
         raise ValueError(f"{show(value)} is not a port: a number up to 65535")
@@ -84,6 +87,8 @@ def unusable_pair(certificate: Path, key: Path) -> str:
     try:
         # A password, even a wrong one: without it OpenSSL would ask on the terminal.
         context.load_cert_chain(certificate, key, password="")
+        # Its names are read by another parser, which takes no "TRUSTED CERTIFICATE" for one.
+        load_pem_x509_certificate(certificate.read_bytes())
     except (OSError, ValueError):  # ssl.SSLError is an OSError
         return "is not a PEM certificate with `key` as its key (without a password)"
     return ""

@@ -104,7 +104,7 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        self._reader.gone()
+        self._reader.lost()
         self._waiting = None
         if self._task is not None:
             self._task.cancel()

@@ -107,9 +107,9 @@ class Listener:
             ours = False
             await self._connect(sock, connection, until)
         except (OSError, ValueError) as error:
-            if ours:
-                self._say("proxy", f"{source} is a trusted proxy, but sent no PROXY header: {error or 'too late'}")
-            elif self.secure:
+            if ours and source is not None and not isinstance(error, ConnectionError):
+                self._say("PROXY", f"{source[0]} is a trusted proxy but announced no client: {error or 'it is late'}")
+            elif self.secure and not ours:
                 server.handshake_failures += 1
                 log.debug("TLS handshake with %s: %s", source, error)
         except Exception:
@@ -149,8 +149,8 @@ class Listener:
             except BlockingIOError:
                 await self._readable(sock)
                 continue
-            if not ahead:
-                raise ValueError("the end")
+            if not ahead:  # load balancers also look whether somebody listens, and leave
+                raise ConnectionAbortedError
             header = parse(taken + ahead)
             if header is not None:
                 sock.recv(header.size - len(taken))

@@ -47,6 +47,22 @@ class Owner(Protocol):
         """Somebody has begun to read a body whose client waits for `100 Continue`."""
 
 
+class Nobody:
+    """The owner of a reader whose connection is gone."""
+
+    def arrived(self, item: Request | GatewayError) -> None:
+        """Nobody answers any more."""
+
+    def room_changed(self) -> None:
+        """There is no socket to pause."""
+
+    def body_wanted(self) -> None:
+        """There is nobody to ask."""
+
+
+NOBODY = Nobody()
+
+
 class RequestReader:
     """Reads the requests of one connection, in order, within its limits."""
 
@@ -133,6 +149,12 @@ class RequestReader:
         self._stop()
         if stream is not None:
             stream.fail(ClientGone())
+
+    def lost(self) -> None:
+        """The connection is no more. Without the way back to it both are freed at once: cycles of objects would wait
+        for the collector, which does not look at what was there at a reload (gateway.process.worker)."""
+        self.gone()
+        self._owner = NOBODY
 
     def resume(self) -> None:
         """Read on as HTTP: the handshake was not followed by a tunnel."""

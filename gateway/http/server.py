@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.errors import GatewayError
@@ -47,6 +47,11 @@ class Limits:
     """Seconds before the rate of a body is looked at."""
     idle_timeout: float = 75.0
     drain_timeout: float = 30.0
+
+    @property
+    def of_a_connection(self) -> "Limits":
+        """What a connection lives by from its beginning, without what concerns all of them."""
+        return replace(self, connections=0, drain_timeout=0.0)
 
     def body_late(self, last: float, begun: float, received: int) -> float:
         """When a body is late unless more of it comes: `received` bytes since `begun`, the latest of them at `last`."""
@@ -98,8 +103,8 @@ class Server:
         Connections that began under other limits, trust or TLS are asked to leave: whoever comes back has the new
         ones. So pass the very same `tls` as long as nothing about it has changed.
         """
-        before = (self.limits, self._trusted, self.proxy_protocol)
-        outdated = {"http": before != (limits, tuple(trusted), proxy_protocol)}
+        before = (self.limits.of_a_connection, self._trusted, self.proxy_protocol)
+        outdated = {"http": before != (limits.of_a_connection, tuple(trusted), proxy_protocol)}
         outdated["https"] = outdated["http"] or tls is not self.tls
         self.app = app
         self.limits, self._trusted, self.proxy_protocol = limits, tuple(trusted), proxy_protocol

@@ -39,16 +39,17 @@ def server_context(
     With `client_ca` clients are asked for a certificate, which is `required` or not. Raises OSError.
     """
     first = _pair_context(*pairs[0], client_ca, required)
-    by_name: dict[str, ssl.SSLContext] = {}
-    for number, (certificate, key) in enumerate(pairs):
-        context = _pair_context(certificate, key, client_ca, required) if number else first
+    # None stands for the first: a context whose callback held itself would never be freed.
+    by_name: dict[str, ssl.SSLContext | None] = dict.fromkeys(names(pairs[0][0]))
+    for certificate, key in pairs[1:]:
+        context = _pair_context(certificate, key, client_ca, required)
         for name in names(certificate):
             by_name.setdefault(name, context)
 
     def choose(connection: ssl.SSLSocket | ssl.SSLObject, asked: str | None, _: ssl.SSLContext) -> None:
         name = (asked or "").lower().removesuffix(".")
-        chosen = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
-        if chosen is not None and chosen is not first:
+        chosen = by_name[name] if name in by_name else by_name.get("*." + name.partition(".")[2])
+        if chosen is not None:
             connection.context = chosen
 
     if len(pairs) > 1:

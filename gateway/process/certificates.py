@@ -43,13 +43,14 @@ class Certificates:
         self._ca = [https.client_ca] if https is not None and https.client_ca is not None else []
         self._clock = clock
         self._warned = 0.0
-        self._stamps = stamps(self._files())
+        self._stamps = self._seen = stamps(self._files())
         self.ends = self._ends()
 
     def renewed(self) -> bool:
         """Whether files have changed since they were last looked at and can be used; says so if they cannot."""
         now = stamps(self._files())
-        if now == self._stamps:
+        settled, self._seen = now == self._seen, now  # a certificate and its key are not written in one moment
+        if now == self._stamps or not settled:
             return False
         self._stamps = now
         for certificate, key in self._pairs:

@@ -163,13 +163,17 @@ class Nursery:
         ours, theirs = pair()
         sys.stdout.flush()
         sys.stderr.flush()
+        # Until the child ignores them: the supervisor would hear through their common wakeup descriptor.
+        signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             pid = os.fork()
         except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
             ours.close()
             theirs.close()
             raise
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
             theirs.close()
             return pid, ours
         status = 1
@@ -177,6 +181,7 @@ class Nursery:
             signal.set_wakeup_fd(-1)
             for number in IGNORED:
                 signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             ours.close()
             for child in self.children.values():  # who kept one would hide the supervisor's death from a sibling

@@ -26,10 +26,11 @@ class Listening:
 
     def __init__(self, inherited: list[socket.socket]) -> None:
         self.current = Plan()
-        self.slots = 0
         self._inherited: dict[str, list[socket.socket]] = {}
         for sock in inherited:
             self._inherited.setdefault(bound_address(sock), []).append(sock)
+        # A predecessor may have had more workers than we shall: its sockets are covered, or clients would wait there.
+        self.slots = max(map(len, self._inherited.values()), default=0)
 
     def plan(self, config: Config) -> Plan:
         """Everything that `config` listens on; what is open already is taken over. Raises ListenError."""
@@ -37,7 +38,8 @@ class Listening:
         plan = Plan()
         try:
             for address, secure in config.listen.clients:
-                known = self.current.configured.get((str(address), secure), [])
+                configured = self.current.configured
+                known = configured.get((str(address), secure)) or configured.get((str(address), not secure)) or []
                 groups = [self.current.clients[name][0] for name in known] or self._open(str(address), slots)
                 for group in groups:
                     plan.clients[group.address] = widen(group, slots), secure

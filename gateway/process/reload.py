@@ -66,7 +66,7 @@ class Reload:
                 log.error("%s", line)
             log.error("the configuration was refused: the one in force stays")
             return {"reloaded": False, "errors": lines}
-        except (ReloadFailedError, ListenError, StoreServerError) as error:
+        except (ReloadFailedError, ListenError, StoreServerError, OSError) as error:
             log.error("the reload failed, the configuration in force stays: %s", error)
             return {"reloaded": False, "detail": str(error)}
         for line in warnings(loaded.config):
@@ -95,7 +95,7 @@ class Reload:
                 await self._prepare(workers, plan, file)
             except BaseException:
                 for child in workers:
-                    child.tell({"do": "abort", "listeners": counts(supervisor.listening.current)})
+                    child.tell({"do": "abort", "listeners": kept(supervisor.listening.current)})
                 supervisor.listening.discard(plan)
                 raise
             await self._commit(workers, plan, loaded, file)
@@ -110,6 +110,9 @@ class Reload:
         for answer in answers:
             if "failed" in answer:
                 raise ReloadFailedError(answer["failed"])
+        # A worker that died of something else will be replaced, with the new configuration as well.
+        if answers and all("gone" in answer for answer in answers):
+            raise ReloadFailedError("no worker could build it")
 
     def _pass_sockets(self, child: Child, plan: Plan) -> None:
         """Sockets that the worker has not inherited, or been given before."""
@@ -123,11 +126,15 @@ class Reload:
     async def _commit(self, workers: Sequence[Child], plan: Plan, loaded: Loaded, file: int) -> None:
         supervisor = self._supervisor
         # From here on there is no way back, and none is needed: whoever dies now is replaced with the new one.
-        supervisor.loaded = loaded
-        supervisor.certificates = Certificates(loaded.config)
+        certificates = Certificates(loaded.config)
+        supervisor.loaded, supervisor.certificates = loaded, certificates
         old_admin = supervisor.listening.current.admin
-        commit = {"do": "commit", "listeners": counts(plan)}
-        await asyncio.gather(*(child.ask(commit, COMMIT_WITHIN) for child in workers))
+        commit = {"do": "commit", "listeners": kept(plan)}
+        answers = await asyncio.gather(*(child.ask(commit, COMMIT_WITHIN) for child in workers))
+        for child, answer in zip(workers, answers, strict=True):
+            if "failed" in answer:
+                log.error("worker %d could not go over to the new configuration: %s", child.pid, answer["failed"])
+                child.kill()  # its successor begins with it
         supervisor.listening.adopt(plan, loaded.config)
         if supervisor.operator is not None:
             await supervisor.operator.ask({"do": "config"}, COMMIT_WITHIN, (file,))
@@ -141,9 +148,9 @@ class Reload:
         logging.getLogger().setLevel(loaded.config.logging.level.upper())
 
 
-def counts(plan: Plan) -> dict[str, int]:
-    """How many sockets each address has."""
-    return {address: len(group.sockets) for address, (group, _) in plan.clients.items()}
+def kept(plan: Plan) -> dict[str, tuple[int, bool]]:
+    """How many sockets each address has, and whether they speak TLS."""
+    return {address: (len(group.sockets), secure) for address, (group, secure) in plan.clients.items()}
 
 
 @contextmanager

@@ -78,7 +78,10 @@ def supervise(command: Command, loaded: Loaded, ready: Ready) -> int:
     allow_files(loaded.config.wire.connections)
     for line in warnings(loaded.config):
         log.warning("%s", line)
-    listening = Listening(inherited_sockets(environ))
+    try:
+        listening = Listening(inherited_sockets(environ))
+    except OSError as error:
+        raise StartError(f"was started with something that is no socket: {error.strerror}") from None
     try:
         plan = listening.plan(loaded.config)
         instance = Instance(parent_folder(loaded.config.runtime_dir, environ))
@@ -201,7 +204,11 @@ class Supervisor:
             instance=self._id,
             embedded_store=self.store.url if self.store is not None else "",
         )
-        child = await self._nursery.bear(lambda link: worker.work(link, post), self._hear, self._not_for_workers)
+        try:
+            child = await self._nursery.bear(lambda link: worker.work(link, post), self._hear, self._not_for_workers)
+        except ChildError:
+            self.instance.leave_set(cells)
+            raise
         child.exited.add_done_callback(lambda _: self.instance.leave_set(cells))
         await self._begun(child)
         self.instance.live.add(cells)  # not before: the gauges in there may be those of its predecessor
@@ -358,7 +365,11 @@ class Supervisor:
             if self._stopping.done():
                 return {"reloaded": False, "detail": "the gateway is stopping"}
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", self._command.environ)
-            outcome = await Reload(self, self._command.path, self._command.environ).run()
+            try:
+                outcome = await Reload(self, self._command.path, self._command.environ).run()
+            except Exception:
+                log.exception("the reload failed inside the gateway")
+                outcome = {"reloaded": False, "detail": "the gateway failed; its log tells more"}
             notify("READY=1", self._command.environ)
         ok: bool = outcome["reloaded"]
         self._reloads[ok] += 1

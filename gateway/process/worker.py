@@ -201,10 +201,10 @@ class Worker:
 
     async def _abort(self, message: Message, _: list[int]) -> None:
         """Forget what was prepared, and the sockets that came with it."""
-        if self._prepared is not None:
-            await self._prepared.runtime.retire(self._runtime)
-            self._prepared = None
+        prepared, self._prepared = self._prepared, None
         self._keep_sockets(message["listeners"])
+        if prepared is not None:
+            self._chore(prepared.runtime.retire(self._runtime), "retire")
 
     async def _renew_certificates(self, _: Message, __: list[int]) -> Message:
         """Read the listener's certificates again."""
@@ -244,12 +244,15 @@ class Worker:
                 mine += [(group.sockets[slot], secure) for slot in self._slots]
         self._server.accept_on(mine)
 
-    def _keep_sockets(self, counts: dict[str, int]) -> None:
-        """Of each address this number of sockets, and no others: on one that stays open clients would wait in vain."""
+    def _keep_sockets(self, kept: dict[str, tuple[int, bool]]) -> None:
+        """Of each address this number of sockets, with or without TLS, and no others.
+
+        On a socket that is left open without being accepted on, clients would wait in vain.
+        """
         before = {sock for group, _ in self._listeners.values() for sock in group.sockets}
         self._listeners = {
-            address: (Group(address, self._listeners[address][0].sockets[:count]), self._listeners[address][1])
-            for address, count in counts.items()
+            address: (Group(address, self._listeners[address][0].sockets[:count]), secure)
+            for address, (count, secure) in kept.items()
         }
         self._accept_on_mine()
         for sock in before - {sock for group, _ in self._listeners.values() for sock in group.sockets}:
@@ -321,8 +324,10 @@ def listener_tls(config: Config, now: ListenerTls) -> ListenerTls:
 def thread_yields() -> Iterator[None]:
     """A thread builds: let it give way often, and keep the collector from ever looking through all it makes.
 
-    A runtime has no cycles, so it goes when the next one has taken its place, frozen or not.
+    A runtime has no cycles, so it goes when the next one has taken its place, frozen or not; what garbage there
+    is goes before.
     """
+    gc.collect(1)
     switch = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     gc.disable()

@@ -518,11 +518,6 @@ async def test_runtimes_that_have_served_go_with_the_last_reference(
     await gateway.runtime.close()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="call.error holds the traceback, and its frames hold the call and the handler",
-)
 @pytest.mark.parametrize("path", [b"/nowhere", b"/auth", b"/%zz"])
 async def test_runtimes_that_have_refused_go_with_the_last_reference(
     gateway: Gateway, uncollected: None, path: bytes
@@ -536,23 +531,6 @@ async def test_runtimes_that_have_refused_go_with_the_last_reference(
     assert [reference() is not None for reference in old] == [False] * 4 + [True]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a breaker and its permit, and pybreaker's machine and state, hold each other",
-)
-def test_circuits_that_are_replaced_go_with_the_last_reference(gateway: Gateway, uncollected: None) -> None:
-    for number in range(1, 3):
-        gateway.reload(config(f"breaker: {{consecutive_failures: {number}}}"))
-    before = ours()
-    for number in range(3, 13):
-        gateway.reload(config(f"breaker: {{consecutive_failures: {number}}}"))
-    assert ours() - before == Counter()
-
-
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the first context holds its callback, and that holds the first context"
-)
 def test_contexts_of_renewed_certificates_go_with_the_last_reference(tmp_path: Path, uncollected: None) -> None:
     authority = Authority(tmp_path)
     context = server_context([authority.sign("a"), authority.sign("b")])

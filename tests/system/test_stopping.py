@@ -171,7 +171,6 @@ def test_a_second_signal_leaves_no_process_behind(start: Start, upstream: Upstre
         gateway.process.send_signal(number)
         assert gateway.process.wait(5) == -number
         assert time.monotonic() - began < 1
-        import subprocess; print(family, subprocess.run('ps -o pid,ppid,stat,args -p %s' % ','.join(map(str,family)), shell=True, capture_output=True, text=True).stdout)
         assert wait_gone(family, 1) == []
         with suppress(ConnectionResetError):
             assert client.recv(100) == b""

@@ -6,6 +6,7 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from threading import Thread
 
 import uvloop
@@ -26,6 +27,7 @@ class Upstream:
         self._loop = uvloop.new_event_loop()
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._ending = asyncio.Event()
         self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Upstream":
@@ -47,6 +49,7 @@ class Upstream:
     async def _end(self) -> None:
         assert self._server is not None
         self._server.close()
+        self._ending.set()
         for writer in list(self._open):
             writer.transport.abort()
         while self._open:
@@ -82,7 +85,8 @@ class Upstream:
         status, body = 200, path
         match path.decode().strip("/").split("/"):
             case ["wait", seconds, *_]:
-                await asyncio.sleep(float(seconds))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), float(seconds))
             case ["status", code, *_]:
                 status = int(code)
             case ["client", *_]:

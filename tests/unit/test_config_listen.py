@@ -242,7 +242,6 @@ def test_a_redirect_goes_to_a_port(tmp_path: Path, authority: Authority, value: 
     assert complaint(tmp_path, https(PAIR, f", redirect_to_https: {value}")).endswith(f"redirect_to_https: {expected}")
 
 
-@pytest.mark.xfail(strict=True, raises=(AssertionError, ValueError), reason="to Python 0 is False and 1 is True")
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_a_redirect_to_a_number_is_not_taken_for_yes_or_no(tmp_path: Path, authority: Authority, value: str) -> None:
     text = https(PAIR, f", redirect_to_https: {value}")

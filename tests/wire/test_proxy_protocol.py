@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,18 @@ async def test_a_trusted_proxy_without_a_sound_header_is_cut_off(
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1, said
     assert "127.0.0.1" in said[0]
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset])
+async def test_a_proxy_that_only_looks_whether_somebody_listens_is_no_trouble(
+    start: Start, caplog: pytest.LogCaptureFixture, leave: Callable[[Client], None]
+) -> None:
+    gateway = await behind_proxy(start, connections=1)
+    leave(await gateway.client())
+    async with asyncio.timeout(5):
+        while (await (await gateway.client()).ask(V1 + get())).status != 200:
+            await asyncio.sleep(0.005)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 @pytest.mark.parametrize("begun", [b"", V1[:-1], V2[:15]])
