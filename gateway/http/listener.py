@@ -108,7 +108,9 @@ class Listener:
             await self._connect(sock, connection, until)
         except (OSError, ValueError) as error:
             if ours and source is not None and not isinstance(error, ConnectionError):
-                self._say("PROXY", f"{source[0]} is a trusted proxy but announced no client: {error or 'it is late'}")
+                self._say(
+                    "PROXY", f"{source[0]} is a trusted proxy but announced no client: {str(error) or 'too late'}"
+                )
             elif self.secure and not ours:
                 server.handshake_failures += 1
                 log.debug("TLS handshake with %s: %s", source, error)

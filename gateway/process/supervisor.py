@@ -26,6 +26,7 @@ from gateway.http.sockets import ListenError
 from gateway.process import operator, worker
 from gateway.process.certificates import Certificates, stamps
 from gateway.process.children import Child, ChildError, Nursery, describe
+from gateway.process.chores import Chores
 from gateway.process.instance import Instance, InstanceError, parent_folder
 from gateway.process.link import Message
 from gateway.process.listening import Listening
@@ -126,7 +127,8 @@ class Supervisor:
         self._id = os.urandom(4).hex()
         self._started = time.time()
         self._steady = asyncio.Lock()
-        self._chores: set[asyncio.Task[Any]] = set()
+        self._chores = Chores()
+        self._store_keeper = Chores()  # goes on while the last requests end
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts = 0
         self._reloads = {True: 0, False: 0}
@@ -143,8 +145,8 @@ class Supervisor:
             leisurely = await self._stopping
             await self._stop(leisurely)
         finally:
-            for task in (*self._chores, *self._keepers.values()):
-                task.cancel()
+            self._cancel_chores()
+            self._store_keeper.cancel()
             for child in list(self._nursery.children.values()):
                 child.kill()
             if self.store is not None:
@@ -162,7 +164,7 @@ class Supervisor:
             await asyncio.gather(*begun, self._begin_operator())
         except (ChildError, StoreServerError) as error:
             raise StartError(str(error)) from None
-        self._chore(self._look_at_files(), "look-at-files")
+        self._chores.start(self._look_at_files(), "look-at-files")
 
     def _tell_ready(self) -> None:
         plan = self.listening.current
@@ -180,7 +182,7 @@ class Supervisor:
             store.start()
             store.wait_ready()
             self.store = store
-            self._chore(self._keep_store(store), "keep-store")
+            self._store_keeper.start(self._keep_store(store), "keep-store")
 
     async def _begin(self, slot: int) -> None:
         """The first worker in a slot, which is filled from then on. Raises ChildError."""
@@ -189,7 +191,7 @@ class Supervisor:
 
     async def _begin_operator(self) -> None:
         child = await self._bear_operator()
-        self._chore(self._keep_operator(child), "keep-operator")
+        self._chores.start(self._keep_operator(child), "keep-operator")
 
     async def _bear_worker(self, slot: int) -> Child:
         """A worker that accepts. Raises ChildError."""
@@ -328,7 +330,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, self._told_to_stop, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._told_to_stop, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self._chore(self._hand_over(), "hand-over"))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._chores.start(self._hand_over(), "hand-over"))
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         """The first time: in order, and for a person at a terminal (SIGINT) without a lame-duck time."""
@@ -348,7 +350,7 @@ class Supervisor:
         if terminal_is_gone():
             self._told_to_stop(signal.SIGINT)
         else:
-            self._chore(self.reload(), "reload")
+            self._chores.start(self.reload(), "reload")
 
     async def _hear(self, child: Child, message: Message) -> Message | None:
         """What the operator process passes on from its callers."""
@@ -437,9 +439,7 @@ class Supervisor:
         wire = self.loaded.config.wire
         notify("STOPPING=1", self._command.environ)
         self.publish()
-        for task in (*self._keepers.values(), *self._chores):
-            if task is not asyncio.current_task() and not task.get_name().startswith("keep-store"):
-                task.cancel()
+        self._cancel_chores()
         log.info("draining: up to %g s for requests under way", wire.drain_timeout)
         if leisurely and wire.lame_duck:
             await asyncio.sleep(wire.lame_duck)
@@ -452,6 +452,11 @@ class Supervisor:
         if self.operator is not None:
             self.operator.tell({"do": "finish"})
             await self._ended([self.operator], END_WITHIN)
+
+    def _cancel_chores(self) -> None:
+        self._chores.cancel()
+        for keeper in self._keepers.values():
+            keeper.cancel()
 
     async def _ended(self, children: Sequence[Child], patience: float) -> None:
         if children:
@@ -486,11 +491,6 @@ class Supervisor:
         if not failed:
             log.info("renewed certificates are in use")
         self.publish()
-
-    def _chore(self, work: Coroutine[Any, Any, Any], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
 
 
 def allow_files(connections: int) -> None:

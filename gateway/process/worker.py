@@ -14,10 +14,9 @@ import pickle
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gateway.assemble import Runtime, World, assemble
 from gateway.config.model import Config
@@ -26,6 +25,7 @@ from gateway.http.sockets import Group
 from gateway.http.tls import server_context
 from gateway.limits.failover import SharedStore
 from gateway.parts import content
+from gateway.process.chores import Chores
 from gateway.process.link import Link, LinkLostError, Message
 from gateway.process.loops import run
 from gateway.telemetry.cells import SharedCells
@@ -33,8 +33,12 @@ from gateway.telemetry.line_writer import LineWriter
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process import ProcessUsage
+from gateway.telemetry.tally import Children, Counter
 
 log = logging.getLogger("gateway.worker")
+
+STORE_LOOK = 1.0
+"""Seconds between two looks at a store that is away."""
 
 SWITCH = 0.0005
 """Seconds after which a thread that builds a runtime lets the loop's thread go on; Python's own 5 ms are felt."""
@@ -99,8 +103,8 @@ class Worker:
         self._world = World(self._metrics, self._writer, post.instance, post.embedded_store)
         self._prepared: Prepared | None = None
         self._leaving = asyncio.Event()
-        self._chores: set[asyncio.Task[None]] = set()
-        self._dropped = 0
+        self._chores = Chores()
+        self._counted: dict[Children[Counter], int] = {}
         self._doing: dict[str, Callable[[Message, list[int]], Awaitable[Message | None]]] = {
             "accept": self._accept,
             "sockets": self._take_sockets,
@@ -131,8 +135,8 @@ class Worker:
         self._usage = ProcessUsage(self._metrics)
         lag = LoopLag(on_tick=self._tick)
         self._lag = lag
-        self._chore(lag.run(), "loop-lag")
-        self._chore(self._check_store(), "check-store")
+        self._chores.start(lag.run(), "loop-lag")
+        self._chores.start(self._check_store(), "check-store")
         # What is here now lives as long as the process: the collector need not look at it again, and with
         # few cycles per request it need not look often (5 % of the rate of small requests).
         gc.collect()
@@ -147,12 +151,11 @@ class Worker:
         self._keep_sockets({})  # and no longer held open: from here on connections are refused
         await self._server.close()
         self._tick()
-        for task in self._chores:
-            task.cancel()
+        self._chores.cancel()
         await self._runtime.close()
         self._link.close()
         await asyncio.to_thread(self._writer.close)
-        self._count_dropped()
+        self._count(self._metrics.access_log_dropped, self._writer.dropped)
 
     # -- what the supervisor says --------------------------------------------------------------------
 
@@ -196,7 +199,7 @@ class Worker:
         self._serve_as_configured(new.tls)
         self._keep_sockets(message["listeners"])
         logging.getLogger().setLevel(new.config.logging.level.upper())
-        self._chore(old.retire(new.runtime), "retire")
+        self._chores.start(old.retire(new.runtime), "retire")
         return {}
 
     async def _abort(self, message: Message, _: list[int]) -> None:
@@ -204,7 +207,7 @@ class Worker:
         prepared, self._prepared = self._prepared, None
         self._keep_sockets(message["listeners"])
         if prepared is not None:
-            self._chore(prepared.runtime.retire(self._runtime), "retire")
+            self._chores.start(prepared.runtime.retire(self._runtime), "retire")
 
     async def _renew_certificates(self, _: Message, __: list[int]) -> Message:
         """Read the listener's certificates again."""
@@ -263,22 +266,24 @@ class Worker:
         self._usage.tick()
         self._metrics.loop_lag.replace({(): self._lag.worst})
         self._metrics.connections.replace({(name,): float(count) for name, count in self._server.open.items()})
-        self._count_dropped()
+        self._count(self._metrics.handshake_failures, self._server.handshake_failures)
+        self._count(self._metrics.access_log_dropped, self._writer.dropped)
 
-    def _count_dropped(self) -> None:
-        dropped = self._writer.dropped
-        self._metrics.access_log_dropped.child().inc(dropped - self._dropped)
-        self._dropped = dropped
+    def _count(self, metric: Children[Counter], total: int) -> None:
+        """Bring a metric up to what somebody else has counted in this process."""
+        metric.child().inc(total - self._counted.get(metric, 0))
+        self._counted[metric] = total
 
     async def _check_store(self) -> None:
-        """A store that is away says so at the start, not at the first request."""
-        if isinstance(self._runtime.store, SharedStore):
-            await self._runtime.store.check()
-
-    def _chore(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        """A store that is away says so at the start, not at the first request, and does not need one to be found back:
+        whoever is not ready gets none."""
+        checked: object = None
+        while True:
+            store = self._runtime.store
+            if isinstance(store, SharedStore) and (store is not checked or not store.health.up):
+                checked = store
+                await store.check()
+            await asyncio.sleep(STORE_LOOK)
 
 
 def received_config(descriptor: int) -> Config:

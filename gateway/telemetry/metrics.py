@@ -143,6 +143,9 @@ class Metrics(Collector):
 
     def _about_the_process(self) -> None:
         self.connections = self._gauge("gateway_connections", "Open client connections.", ("listener",))
+        self.handshake_failures = self._counters(
+            "gateway_tls_handshake_failures_total", "Connections to a TLS listener that came to nothing.", ()
+        )
         self.loop_lag = self._gauge(
             "gateway_loop_lag_seconds", "Longest delay of an event loop in the last 15 seconds.", (), "max"
         )

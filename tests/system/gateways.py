@@ -139,9 +139,7 @@ class Process:
         status, body = self.operate("/metrics")
         assert status == 200
         found = (SAMPLE.match(line) for line in body.splitlines())
-        return {
-            (sample[1], frozenset(LABEL.findall(sample[2] or ""))): float(sample[3]) for sample in found if sample
-        }
+        return {(sample[1], frozenset(LABEL.findall(sample[2] or ""))): float(sample[3]) for sample in found if sample}
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all samples of a metric that have these labels."""
@@ -219,5 +217,3 @@ def total(metrics: Metrics, name: str, **labels: str) -> float:
     """The sum of all samples of a metric that have these labels."""
     wanted = set(labels.items())
     return sum(value for (each, has), value in metrics.items() if each == name and wanted <= has)
-
-

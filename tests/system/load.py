@@ -8,6 +8,7 @@ sent and not answered is a failure, whatever the reason.
 import asyncio
 import itertools
 import ssl
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -172,3 +173,8 @@ class Load:
 
     def _failed(self, what: str, port: int) -> None:
         self.failures.append(Failure(what, self.phase, round(time.monotonic() - self._began, 3), port))
+
+
+def figure(text: str) -> None:
+    """Show what was measured: with `pytest -s`, and whenever the test fails."""
+    sys.stdout.write(f"{text}\n")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import free_port
 from tests.system.gateways import Process, Start, command, fetch, proxy, quiet_port
-from tests.system.load import Load
+from tests.system.load import Load, figure
 from tests.system.proc import anonymous, listening_ports, needs_proc
 from tests.system.upstream import Upstream
 
@@ -59,7 +59,7 @@ def test_a_hundred_reloads_under_load_fail_no_request(start: Start, upstream: Up
     load.check(500)
     scrape = gateway.metrics()
     hashes = [dict(labels)["hash"] for (name, labels) in scrape if name == "gateway_config_info"]
-    print(f"{load.asked} requests, slowest {load.slowest * 1000:.0f} ms; memory of workers {grown} -> {used} KiB")
+    figure(f"{load.asked} requests, slowest {load.slowest * 1000:.0f} ms; memory of workers {grown} -> {used} KiB")
     assert gateway.metric("gateway_config_reloads_total", result="success") == 50
     assert gateway.metric("gateway_config_reloads_total", result="failure") == 50
     assert gateway.metric("gateway_config_last_reload_successful") == 0
@@ -251,6 +251,6 @@ def test_a_thousand_routes_are_reloaded_fast_and_requests_do_not_wait_for_them(s
                 break
     load.check()
     lag = gateway.metric("gateway_loop_lag_seconds") * 1000
-    print(f"reloads of 1,000 routes took {took} ms, slowest answers {waited} ms, lag of the loop at most {lag:.1f} ms")
+    figure(f"reloads of 1,000 routes took {took} ms, slowest answers {waited} ms, lag of the loop at most {lag:.1f} ms")
     assert min(took) < 500
     assert min(waited) < 20

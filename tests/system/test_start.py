@@ -3,6 +3,7 @@
 import time
 
 from tests.system.gateways import Process, Start, command, proxy
+from tests.system.load import figure
 from tests.system.upstream import Upstream
 
 
@@ -26,7 +27,7 @@ def test_a_gateway_is_ready_within_a_second(start: Start, upstream: Upstream):
         gateway = start(hundred(upstream), ready=False)
         took.append(round(seconds_to_ready(gateway, began), 2))
         gateway.kill()
-    print(f"from the command to the first answer, with 100 routes: {took} s")
+    figure(f"from the command to the first answer, with 100 routes: {took} s")
     assert min(took) < 1
 
 

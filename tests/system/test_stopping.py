@@ -11,7 +11,7 @@ import pytest
 import websockets
 
 from tests.system.gateways import Process, Start, proxy
-from tests.system.load import Load
+from tests.system.load import Load, figure
 from tests.system.proc import children, needs_proc, wait_gone
 from tests.system.upstream import Upstream
 
@@ -113,7 +113,7 @@ async def test_everything_under_way_is_finished_or_closed_politely(start: Start,
     assert (await uploaded).endswith(b"\r\n\r\n2000000")
     assert await ended(gateway) == 0
     took = time.monotonic() - began
-    print(f"stopped after {took:.2f} s, of {LAME_DUCK} and {DRAIN}")
+    figure(f"stopped after {took:.2f} s, of {LAME_DUCK} and {DRAIN}")
     assert took < LAME_DUCK + DRAIN + 1.5
     # The stream would never end: it was cut when the time was over, and not as if it had been complete.
     with suppress(ConnectionResetError):
@@ -157,11 +157,11 @@ def test_the_admin_api_drains_like_a_signal(start: Start, upstream: Upstream):
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_leaves_no_process_behind(start: Start, upstream: Upstream, number: signal.Signals):
-    gateway = start(patient(upstream, store={"url": "embedded"}, rate_limits={"some": {"by": "ip", "limit": "9/second"}},
-                            routes=[{"name": "all", "match": {"path": "/**"}, "upstream": "up",
-                                     "rate_limit": ["some"]}]))  # fmt: skip
+    limits = {"some": {"by": "ip", "limit": "9/second"}}
+    routes = [{"name": "all", "match": {"path": "/**"}, "upstream": "up", "rate_limit": ["some"]}]
+    gateway = start(patient(upstream, rate_limits=limits, routes=routes))
     family = children(gateway.pid)
-    assert len(family) == 4
+    assert len(family) == 4, "two workers, the operator, and a store for the limits"
     with socket.create_connection(("127.0.0.1", gateway.port), 2.0) as client:
         client.sendall(head("/wait/9"))
         time.sleep(0.2)

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from tests.system.gateways import Process, Start, fetch, proxy, quiet_port
-from tests.system.load import Load
+from tests.system.load import Load, figure
 from tests.system.upstream import Upstream
 from tests.wire.certificates import Authority
 
@@ -85,7 +85,7 @@ def test_a_renewed_certificate_is_shown_soon_and_no_request_fails(start: Start, 
             time.sleep(0.5)
         load.phase = "renewed"
     load.check()
-    print(f"{load.asked} requests on {load.connections} connections, slowest {load.slowest * 1000:.0f} ms")
+    figure(f"{load.asked} requests on {load.connections} connections, slowest {load.slowest * 1000:.0f} ms")
     assert "cannot" not in gateway.errors.read_text()
 
 

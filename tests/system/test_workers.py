@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from tests.system.gateways import Metrics, Process, Start, proxy
-from tests.system.load import Load
+from tests.system.load import Load, figure
 from tests.system.proc import children, clients_of, needs_proc, wait_gone
 from tests.system.upstream import Upstream
 
@@ -52,7 +52,7 @@ def test_a_killed_worker_takes_its_own_requests_along_and_no_others(start: Start
             gateway.wait_workers(2, but=victim)
             time.sleep(PAUSE)
     lost = [failure for failure in load.failures if failure.port in doomed]
-    print(f"{KILLS} kills: {len(lost)} of {load.asked} requests lost, on {len(doomed)} connections")
+    figure(f"{KILLS} kills: {len(lost)} of {load.asked} requests lost, on {len(doomed)} connections")
     assert [failure for failure in load.failures if failure not in lost] == []
     assert len(lost) <= len(doomed)
     assert load.asked > 300
