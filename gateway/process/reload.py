@@ -91,7 +91,7 @@ class Reload:
         plan = supervisor.listening.plan(loaded.config)
         with unnamed_file(supervisor.instance.folder, pickle.dumps(loaded.config, pickle.HIGHEST_PROTOCOL)) as file:
             try:
-                supervisor.open_store(loaded)
+                supervisor.store.open(loaded.config)
                 await self._prepare(workers, plan, file)
             except BaseException:
                 for child in workers:
@@ -102,8 +102,7 @@ class Reload:
 
     async def _prepare(self, workers: Sequence[Child], plan: Plan, file: int) -> None:
         """A runtime stands ready in every worker that lives. Raises ReloadFailedError."""
-        store = self._supervisor.store
-        question = {"do": "prepare", "embedded_store": store.url if store is not None else ""}
+        question = {"do": "prepare", "embedded_store": self._supervisor.store.url}
         for child in workers:
             self._pass_sockets(child, plan)
         answers = await asyncio.gather(*(child.ask(question, PREPARE_WITHIN, (file,)) for child in workers))

@@ -7,15 +7,12 @@ waits for it, and the other way round (`_steady`).
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Coroutine, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +30,10 @@ from gateway.process.listening import Listening
 from gateway.process.notify import inherited_sockets, notify
 from gateway.process.reload import Reload
 from gateway.process.restarts import Restarts
-from gateway.process.store import EmbeddedStore, StoreServerError
+from gateway.process.store import StoreServerError
+from gateway.process.store_keeper import StoreKeeper
 from gateway.process.succession import announce_ready, successor
+from gateway.process.system import allow_files, terminal_is_gone
 from gateway.telemetry.collector import LastReload, Snapshot
 
 log = logging.getLogger("gateway.supervisor")
@@ -50,13 +49,6 @@ END_WITHIN = 5.0
 
 LOOK = 1.0
 """Seconds between two looks at the files of certificates; half of that with --watch at all files."""
-
-
-STORE_LOOK = 0.1
-"""Seconds between two looks at whether the embedded store lives."""
-
-STORE_WITHIN = 1.0
-"""Seconds that everything stands still at most for a store that starts; it takes 0.04."""
 
 
 class StartError(Exception):
@@ -120,7 +112,7 @@ class Supervisor:
         """By slot; also those that are about to go."""
         self.operator: Child | None = None
         self.certificates = Certificates(loaded.config)
-        self.store: EmbeddedStore | None = None
+        self.store = StoreKeeper(instance.folder)
         self._command = command
         self._announce = ready
         self._nursery = nursery
@@ -128,7 +120,6 @@ class Supervisor:
         self._started = time.time()
         self._steady = asyncio.Lock()
         self._chores = Chores()
-        self._store_keeper = Chores()  # goes on while the last requests end
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts = 0
         self._reloads = {True: 0, False: 0}
@@ -145,12 +136,10 @@ class Supervisor:
             leisurely = await self._stopping
             await self._stop(leisurely)
         finally:
-            self._cancel_chores()
-            self._store_keeper.cancel()
+            self._chores.cancel()
             for child in list(self._nursery.children.values()):
                 child.kill()
-            if self.store is not None:
-                self.store.stop()
+            self.store.close()
         return 0
 
     # -- beginning -----------------------------------------------------------------------------------
@@ -159,7 +148,7 @@ class Supervisor:
         """Everything runs and is ready, or StartError."""
         self.certificates.warn()
         try:
-            self.open_store(self.loaded)
+            self.store.open(self.loaded.config)
             begun = [self._begin(slot) for slot in range(self.loaded.config.workers)]
             await asyncio.gather(*begun, self._begin_operator())
         except (ChildError, StoreServerError) as error:
@@ -174,20 +163,10 @@ class Supervisor:
         notify("READY=1", self._command.environ)
         announce_ready(self._command.environ)
 
-    def open_store(self, loaded: Loaded) -> None:
-        """Start the embedded store if `loaded` needs one and none runs. Raises StoreServerError."""
-        config = loaded.config
-        if self.store is None and config.store_url == "embedded" and config.limits:
-            store = EmbeddedStore(self.instance.folder)
-            store.start()
-            store.wait_ready()
-            self.store = store
-            self._store_keeper.start(self._keep_store(store), "keep-store")
-
     async def _begin(self, slot: int) -> None:
         """The first worker in a slot, which is filled from then on. Raises ChildError."""
         child = await self._bear_worker(slot)
-        self._keepers[slot] = asyncio.create_task(self._keep(slot, child), name=f"keep-worker-{slot}")
+        self._keepers[slot] = self._chores.start(self._keep(slot, child), f"keep-worker-{slot}")
 
     async def _begin_operator(self) -> None:
         child = await self._bear_operator()
@@ -204,7 +183,7 @@ class Supervisor:
             cells=self.instance.cells / cells,
             log_lock=self.instance.log_lock,
             instance=self._id,
-            embedded_store=self.store.url if self.store is not None else "",
+            embedded_store=self.store.url,
         )
         try:
             child = await self._nursery.bear(lambda link: worker.work(link, post), self._hear, self._not_for_workers)
@@ -288,23 +267,6 @@ class Supervisor:
                 log.error("cannot be replaced yet: %s", error)
                 lived = 0.0
 
-    async def _keep_store(self, store: EmbeddedStore) -> None:
-        """Restart the embedded store when it ends; its counters are lost, the limits begin anew."""
-        restarts = Restarts()
-        born = time.monotonic()
-        while True:
-            await asyncio.sleep(STORE_LOOK)
-            if not store.ended():
-                continue
-            log.error("the embedded store has ended and is started again: rate limits begin anew")
-            await asyncio.sleep(restarts.wait(time.monotonic() - born))
-            born = time.monotonic()
-            try:
-                store.start()
-                store.wait_ready(STORE_WITHIN)
-            except StoreServerError as error:
-                log.error("%s", error)
-
     def _lament(self, who: str, child: Child, status: int) -> None:
         lived = time.monotonic() - child.born
         log.error("%s (pid %d) ended by itself after %.1f s: %s", who, child.pid, lived, describe(status))
@@ -339,8 +301,7 @@ class Supervisor:
             return
         for child in list(self._nursery.children.values()):
             child.kill()
-        if self.store is not None:
-            self.store.stop(0)
+        self.store.close(0)
         self.instance.close()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -439,7 +400,7 @@ class Supervisor:
         wire = self.loaded.config.wire
         notify("STOPPING=1", self._command.environ)
         self.publish()
-        self._cancel_chores()
+        self._chores.cancel()
         log.info("draining: up to %g s for requests under way", wire.drain_timeout)
         if leisurely and wire.lame_duck:
             await asyncio.sleep(wire.lame_duck)
@@ -452,11 +413,6 @@ class Supervisor:
         if self.operator is not None:
             self.operator.tell({"do": "finish"})
             await self._ended([self.operator], END_WITHIN)
-
-    def _cancel_chores(self) -> None:
-        self._chores.cancel()
-        for keeper in self._keepers.values():
-            keeper.cancel()
 
     async def _ended(self, children: Sequence[Child], patience: float) -> None:
         if children:
@@ -491,23 +447,3 @@ class Supervisor:
         if not failed:
             log.info("renewed certificates are in use")
         self.publish()
-
-
-def allow_files(connections: int) -> None:
-    """Let every process have as many descriptors as the system grants; a client connection may take two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):  # macOS says "unlimited" and does not mean it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if soft != resource.RLIM_INFINITY and soft < 2 * connections:
-        log.warning("wire.connections is %d, but a process may open only %d files (ulimit -n)", connections, soft)
-
-
-def terminal_is_gone() -> bool:
-    """Whether standard input is a terminal that has hung up: the system then says EIO to every question."""
-    try:
-        os.tcgetpgrp(0)
-    except OSError as error:
-        return error.errno == errno.EIO
-    return False

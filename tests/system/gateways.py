@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.system.proc import children, descendants, holders, is_store, wait_gone
+from tests.system.proc import alive, children, descendants, holders, is_store, wait_gone
 
 ROOT = Path(__file__).parents[2]
 GATEWAY = [sys.executable, "-m", "gateway"]
@@ -193,12 +193,9 @@ class Process:
     def end(self) -> None:
         """Nothing of it is left, however it was doing."""
         family = self.kill()
-        for pid in wait_gone(family, 0.3):
-            try:
-                os.kill(pid, signal.SIGCONT)
+        for pid in family:
+            if alive(pid):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         assert wait_gone(family) == []
 
 

@@ -84,7 +84,7 @@ def fragile(upstream: Upstream, path: str, **more: object) -> str:
 def reloaded(gateway: Process, settings: str) -> None:
     gateway.configure(settings)
     status, said = gateway.reload()
-    assert status == 200, said
+    assert status == 200, f"{said} {gateway.errors.read_text()[-3000:]}"
 
 
 def test_an_open_circuit_stays_open_unless_its_settings_change(start: Start, upstream: Upstream):

@@ -56,7 +56,9 @@ def test_defaults_are_given_where_they_are_what_one_writes() -> None:
 def test_bounds_are_described() -> None:
     assert properties("Retry", "attempts")["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 20}
     assert properties("Fallback", "status")["anyOf"][0] == {"type": "integer", "minimum": 200, "maximum": 599}
-    assert properties("Listen", "http")["anyOf"][1]["minItems"] == 1
+    for section, listener in (("Listen", "http"), ("Https", "address")):
+        assert [way["minItems"] for way in ways(properties(section, listener)) if way.get("type") == "array"] == [1]
+    assert {"type": "integer", "minimum": 1, "maximum": 128} in ways(json_schema()["properties"]["workers"])
 
 
 def test_other_ways_to_write_a_value_are_described() -> None:
@@ -64,3 +66,13 @@ def test_other_ways_to_write_a_value_are_described() -> None:
         part for way in properties("Upstream", "retry")["anyOf"] for part in way.get("anyOf", [way])
     ]
     assert "#/$defs/RateLimit" in json.dumps(properties("Route", "rate_limit"))
+    for listener in ("http", "admin"):
+        assert {"enum": ["off", False]} in ways(properties("Listen", listener))
+    assert {"enum": ["auto"]} in ways(json_schema()["properties"]["workers"])
+    assert {"type": "boolean"} in ways(properties("Listen", "redirect_to_https"))
+    assert re.search(properties("Store", "url")["anyOf"][0]["pattern"], "embedded")
+
+
+def ways(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every way in which a value may be written, however deep it is nested."""
+    return [way for part in schema["anyOf"] for way in ways(part)] if "anyOf" in schema else [schema]

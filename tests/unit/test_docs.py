@@ -12,9 +12,12 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from gateway.admin.app import CLIENT, admin_app
+from gateway.cli.admin_client import TOKEN
 from gateway.cli.main import COMMANDS, main
 from gateway.config import Config, load
 from gateway.config.document import compose
@@ -25,6 +28,7 @@ from gateway.config.values import Builder
 from gateway.exchange import Call, Fields, Peer, Request
 from gateway.http.forward import HOP_BY_HOP, IDENTITY, OURS, OVERRIDES
 from gateway.http.reply_reader import NOT_PASSED
+from gateway.process.children import IGNORED
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.collector import INSTANCE
 from gateway.telemetry.exposition import BUILD_INFO
@@ -291,13 +295,39 @@ def test_the_access_log_is_documented_field_by_field() -> None:
     assert list(orjson.loads(sections_with_code(page("docs/observability.md"))["Access log"])) == fields
 
 
+class Operated:
+    """A gateway of which nothing is asked. Implements gateway.admin.app.Instance."""
+
+    registry = CollectorRegistry()
+    token = ""
+
+    def reasons(self) -> list[str]:
+        return []
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    async def reload(self) -> dict[str, Any]:
+        return {}
+
+    async def drain(self) -> None:
+        pass
+
+
 def test_every_admin_endpoint_is_documented() -> None:
-    from gateway.admin.app import admin_app
+    app = admin_app(Operated())
+    routes = [(route.method, route.resource) for route in app.router.routes() if route.method != "HEAD"]
+    endpoints = {f"{method} {resource.canonical}" for method, resource in routes if resource is not None}
 
-    app = admin_app(Metrics().registry, list)
-    endpoints = {f"GET {resource.canonical}" for resource in app.router.resources()}
+    documented = rows(sections(page("docs/observability.md"))["Admin endpoints"])
+    assert {name for name in documented if " /" in name} == endpoints
 
-    assert set(rows(sections(page("docs/observability.md"))["Admin endpoints"])) == endpoints
+
+def test_what_the_admin_api_asks_for_is_documented() -> None:
+    text = sections(page("docs/observability.md"))["Who may call the admin API"]
+
+    assert f"`{CLIENT}`" in text
+    assert TOKEN in page("docs/observability.md")
 
 
 # -- the wire ----------------------------------------------------------------------------------------
@@ -314,6 +344,44 @@ def test_every_header_that_does_not_pass_is_named(heading: str, names: set[bytes
     named = {name.lower().encode() for name in re.findall(r"`([\w-]+)`", sections(page("docs/wire.md"))[heading])}
 
     assert names - named == set()
+
+
+def test_the_signals_that_the_supervisor_heeds_are_documented() -> None:
+    documented = " ".join(rows_of_words(page("docs/deployment.md"), "Signals, for the supervisor"))
+
+    for signal in IGNORED:
+        assert signal.name in documented
+        assert signal.name in sections(page("docs/wire.md"))["Draining"]
+
+
+def rows_of_words(text: str, heading: str) -> list[str]:
+    """The first cells of the table below a heading."""
+    return re.findall(r"^\| (\w[^|]*) \|", sections(text)[heading], re.MULTILINE)
+
+
+# -- architecture ------------------------------------------------------------------------------------
+
+
+def test_every_module_of_the_processes_has_its_place_in_the_architecture() -> None:
+    listed = sections_with_code(page("docs/architecture.md"))["Where things are"]
+    _, _, about = listed.partition("  process/ ")
+    names = set(re.findall(r"\w+", about.partition("  cli/")[0]))
+
+    assert {file.stem for file in (ROOT / "gateway/process").glob("[!_]*.py")} - names == set()
+
+
+def test_the_folders_in_the_architecture_are_those_that_there_are() -> None:
+    listed = sections_with_code(page("docs/architecture.md"))["Where things are"]
+
+    assert set(re.findall(r"^  (\w+)/ ", listed, re.MULTILINE)) == {
+        folder.parent.name for folder in (ROOT / "gateway").glob("*/__init__.py")
+    }
+
+
+def test_a_file_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`((?:\w+/)+\w*(?:\.\w+)?)`", page("docs/architecture.md"))
+
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "gateway" / name).exists()] == []
 
 
 # -- command line ------------------------------------------------------------------------------------
