@@ -31,6 +31,7 @@ TITLES = {
     "upstream_timeout": "The service did not answer in time",
     "bad_upstream_reply": "The service gave a malformed answer",
     "deadline_passed": "The time for this request has passed",
+    "shutting_down": "The gateway is being stopped",
     "loop_detected": "The request has been through this gateway already",
     "internal": "The gateway failed",
 }

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from gateway.errors import ClientGone, GatewayError, Refused
+from gateway.errors import ClientGone, GatewayError, Refused, Shed
 from gateway.exchange import NEVER, Body, Call, Fields, Hop, Peer, Reply, Request, Stream, Tunnel
 from gateway.http.reader import RequestReader
 from gateway.http.reply import CONTINUE, LAST_CHUNK, bodiless, chunk, reply_head
@@ -68,6 +68,7 @@ class ServerConnection(asyncio.Protocol):
         self._written = 0.0  # last time something was written, once the client has ended its side
         self._timer_at = 0.0
         self._tunnel: Tunnel | None = None
+        self._given_up = False
 
     # -- what the transport calls --------------------------------------------------------------------
 
@@ -134,6 +135,14 @@ class ServerConnection(asyncio.Protocol):
         self.leave()
         if self._tunnel is not None:
             self._tunnel.drain()
+
+    def give_up(self) -> None:
+        """The time for it is over: whoever has had nothing of a reply yet is told so, the others are cut."""
+        self._given_up = True
+        if self._task is None or self._tunnel is not None:
+            self.abort()
+        else:
+            self._task.cancel()
 
     def abort(self) -> None:
         """Cut the connection now, and stop what is done for it."""
@@ -230,13 +239,28 @@ class ServerConnection(asyncio.Protocol):
             else:
                 await self._write_stream(call, reply, body, connection)
         except asyncio.CancelledError:
-            status = 499
-            call.error = ClientGone()
+            if self._given_up:
+                status = self._break_off(call, status)
+            else:
+                status = 499
+                call.error = ClientGone()
             raise
         finally:
             came = request.body
             received = len(came) if isinstance(came, bytes) else came.received
             app.finished(call, status, self._sent, received, time.monotonic() - request.received)
+
+    def _break_off(self, call: Call, status: int) -> int:
+        """End a call whose time is over, by a reply if none has begun; returns the status that the client has got."""
+        call.error = error = Shed("shutting_down", 503, retry_after=1.0)
+        if status != 499:
+            reset(self._transport)  # no clean end of what it has got half of: RFC 9112 section 8
+            return status
+        reply = self._server.app.refuse(call, error)
+        assert isinstance(reply.body, bytes)
+        self._write_whole(call.request.method, reply, reply.body, b"connection: close\r\n")
+        self._close()
+        return reply.status
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what was no request, and close."""

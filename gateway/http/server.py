@@ -204,9 +204,10 @@ class Server:
         await self._emptied(self.limits.drain_timeout if grace is None else grace)
         for arrival in list(self._arrivals):
             arrival.cancel()
-        for connection in list(self.connections):
-            connection.abort()
-        await self._emptied(1.0)
+        for last in (ServerConnection.give_up, ServerConnection.abort):
+            for connection in list(self.connections):
+                last(connection)
+            await self._emptied(1.0)
 
     async def _emptied(self, patience: float) -> None:
         if self.connections or self._arriving:

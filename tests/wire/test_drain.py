@@ -167,7 +167,7 @@ async def test_after_a_stream_that_began_as_kept_alive_one_more_request_is_waite
 
 
 @pytest.mark.parametrize("grace", [None, 0.1])
-async def test_what_is_left_at_the_end_of_the_time_is_cut(
+async def test_whoever_has_no_reply_at_the_end_of_the_time_is_told_so(
     start: Start, upstream: Upstream, grace: float | None
 ) -> None:
     async def silent(visit: Visit) -> None:
@@ -180,10 +180,31 @@ async def test_what_is_left_at_the_end_of_the_time_is_cut(
     await client.send(get())
     await upstream.hears(b"GET / ")
     draining = Draining(gateway, grace)
+    answer = await client.answer()
+    assert (answer.status, answer.headers["connection"]) == (503, "close")
+    assert b'"code":"shutting_down"' in answer.body
     assert await client.ends()
     await draining.ends(grace or 0.2, (grace or 0.2) + 0.15)
     async with asyncio.timeout(2):
         await upstream.visits[0].ended.wait()
+
+
+async def test_a_reply_that_is_half_out_when_the_time_is_over_has_no_clean_end(
+    start: Start, upstream: Upstream
+) -> None:
+    async def half(visit: Visit) -> None:
+        await visit.request()
+        await visit.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n")
+        await visit.read()
+
+    upstream.script = half
+    gateway = await start(limits=Limits(drain_timeout=0.2))
+    client = await gateway.client()
+    await client.send(get())
+    await client.reader.readuntil(b"12345\r\n")
+    draining = Draining(gateway)
+    assert await client.rest() == b"", "neither a last chunk nor another reply"
+    await draining.ends(0.2, 0.5)
 
 
 async def test_an_unfinished_handshake_is_cut_and_a_finished_one_is_served(start: Start, tmp_path: Path) -> None:
