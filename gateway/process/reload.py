@@ -87,7 +87,7 @@ class Reload:
 
     async def _build_and_swap(self, loaded: Loaded) -> None:
         supervisor = self._supervisor
-        workers = [child for child in supervisor.workers.values() if child.ready]
+        workers = supervisor.crew.ready
         plan = supervisor.listening.plan(loaded.config)
         with unnamed_file(supervisor.instance.folder, pickle.dumps(loaded.config, pickle.HIGHEST_PROTOCOL)) as file:
             try:
@@ -135,13 +135,13 @@ class Reload:
                 log.error("worker %d could not go over to the new configuration: %s", child.pid, answer["failed"])
                 child.kill()  # its successor begins with it
         supervisor.listening.adopt(plan, loaded.config)
-        if supervisor.operator is not None:
-            await supervisor.operator.ask({"do": "config"}, COMMIT_WITHIN, (file,))
+        if supervisor.crew.operator is not None:
+            await supervisor.crew.operator.ask({"do": "config"}, COMMIT_WITHIN, (file,))
             if plan.admin is not old_admin:
                 descriptors = (plan.admin.sockets[0].fileno(),) if plan.admin is not None else ()
-                supervisor.operator.tell({"do": "listen"}, descriptors)
+                supervisor.crew.operator.tell({"do": "listen"}, descriptors)
         try:
-            await supervisor.staff()
+            await supervisor.crew.resize()
         except ChildError as error:
             log.error("a further worker cannot begin: %s", error)
         logging.getLogger().setLevel(loaded.config.logging.level.upper())

@@ -104,6 +104,7 @@ async def test_everything_under_way_is_finished_or_closed_politely(start: Start,
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
     assert time.monotonic() - began < LAME_DUCK + 0.5
+    await asyncio.sleep(0.1)  # the other worker has heard it, too
     with pytest.raises(ConnectionRefusedError):
         await exchange(gateway.port, head("/late"))
     for reply in await asyncio.gather(*slow):
