@@ -1,7 +1,9 @@
 """Gateways in processes of their own, which end with the test, and an upstream behind them."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,15 +19,20 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a gateway with these settings (`Process`); each has a folder of its own."""
+    """Starts a gateway with these settings (`Process`); each has a folder of its own.
+
+    What killed ones leave behind goes with the folder that all of them run in, whose path a socket's may begin with.
+    """
     started: list[Process] = []
+    with tempfile.TemporaryDirectory() as runtime:
 
-    def start(settings: str, *options: str, **more: object) -> Process:
-        started.append(Process(tmp_path / str(len(started)), settings, *options, **more))
-        return started[-1]
+        def start(settings: str, *options: str, environ: Mapping[str, str] | None = None, **more: Any) -> Process:
+            environ = {"RUNTIME_DIRECTORY": runtime, **(environ or {})}
+            started.append(Process(tmp_path / str(len(started)), settings, *options, environ=environ, **more))
+            return started[-1]
 
-    try:
-        yield start
-    finally:
-        for each in started:
-            each.end()
+        try:
+            yield start
+        finally:
+            for each in started:
+                each.end()

@@ -51,6 +51,7 @@ def proxy(port: int, **parts: object) -> str:
         "upstreams": {"up": {"targets": [f"http://127.0.0.1:{port}"]}},
         "routes": [{"name": "all", "match": {"path": "/**"}, "upstream": "up"}],
         "logging": {"access": "off"},
+        "wire": {"lame_duck": "100ms"},
     }
     return sections(**{**standard, **parts})
 

@@ -56,7 +56,7 @@ def test_a_hundred_reloads_under_load_fail_no_request(start: Start, upstream: Up
                 grown = [anonymous(pid) for pid in sorted(gateway.workers())]
         load.phase = "after"
         used = [anonymous(pid) for pid in sorted(gateway.workers())]
-    load.check(500)
+    load.check(200)
     scrape = gateway.metrics()
     hashes = [dict(labels)["hash"] for (name, labels) in scrape if name == "gateway_config_info"]
     figure(f"{load.asked} requests, slowest {load.slowest * 1000:.0f} ms; memory of workers {grown} -> {used} KiB")

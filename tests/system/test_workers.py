@@ -5,8 +5,9 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -59,6 +60,42 @@ def test_a_killed_worker_takes_its_own_requests_along_and_no_others(start: Start
     assert gateway.metric("gateway_worker_restarts_total") == KILLS
     assert gateway.metric("gateway_workers", state="ready") == 2
     assert gateway.ready() == 200
+
+
+def test_workers_may_die_while_the_configuration_is_reloaded(start: Start, upstream: Upstream):
+    gateway = start(proxy(upstream.port, workers=2))
+    doomed: set[int] = set()
+    outcomes: list[int] = []
+    stop = Event()
+
+    def reload() -> None:
+        for number in count():
+            if stop.is_set():
+                return
+            gateway.configure(proxy(upstream.port, workers=2, trusted_proxies=[f"10.{number % 256}.0.0/16"]))
+            outcomes.append(gateway.reload()[0])
+
+    reloading = Thread(target=reload)
+    with Load(gateway.port) as load:
+        reloading.start()
+        try:
+            for number in range(4):
+                load.phase = f"kill {number}"
+                victim = gateway.wait_workers(2)[number % 2]
+                doomed |= kill(gateway, victim)
+                gateway.wait_workers(2, but=victim)
+                time.sleep(0.3)
+        finally:
+            stop.set()
+            reloading.join(10)
+    lost = [failure for failure in load.failures if failure.port in doomed]
+    figure(f"{len(outcomes)} reloads and 4 kills: {len(lost)} of {load.asked} requests lost")
+    assert [failure for failure in load.failures if failure not in lost] == []
+    assert set(outcomes) == {200}
+    assert len(outcomes) > 10
+    status, said = gateway.reload()
+    assert (status, said["workers"]) == (200, 2)
+    assert len(gateway.wait_workers(2)) == 2
 
 
 def test_metrics_are_exact_over_all_workers_that_ever_lived(start: Start, upstream: Upstream):
