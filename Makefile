@@ -33,9 +33,10 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, configuration file
 	then echo 'docker compose config -q'; docker compose config -q; \
 	else echo 'docker compose is not installed: docker-compose.yml was checked against its schema only'; fi
 
-bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, then the stages alone
+bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, operation, the stages alone
 	$(BIN)/python -m bench.wire
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.operation
 	$(BIN)/python -m bench.stack
 
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.

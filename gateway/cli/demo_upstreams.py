@@ -145,6 +145,10 @@ async def _serve(host: str, services: list[tuple[str, int]], *, with_parent: boo
             loop.remove_reader(sys.stdin.fileno())
         for runner in runners:
             await runner.cleanup()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # It ends anyway; a loop that is being closed answers a signal with a complaint of its own.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_a_limit_is_exact_over_all_workers(start: Start, upstream: Upstream):
     assert statuses(gateway, 3 * LIMIT) == {200: LIMIT, 429: 2 * LIMIT}
     decisions = "gateway_rate_limit_decisions_total"
     assert gateway.metric(decisions, decision="allowed") == LIMIT
-    assert gateway.metric("gateway_store_up") == 1
+    gateway.wait_metric(1, "gateway_store_up")
     assert gateway.metric("gateway_requests_total") == 3 * LIMIT
 
 
