@@ -46,8 +46,9 @@ def server(
     log: Path,
     output: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    says: str = "",
 ) -> Iterator[int]:
-    """Run `command` until the block ends; yields its pid once `port` accepts.
+    """Run `command` until the block ends; yields its pid once `port` accepts and its log has what it `says` then.
 
     `output` takes its standard output, `log` the rest of what it says. Raises RuntimeError with the end of
     the log when it does not start.
@@ -65,7 +66,7 @@ def server(
         )
         try:
             end = time.monotonic() + START_WITHIN
-            while not _accepts(port):
+            while not (_accepts(port) and says in log.read_text(errors="replace")):
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
                 time.sleep(0.02)

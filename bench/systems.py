@@ -166,8 +166,9 @@ def gateway(folder: Path, name: str, settings: str, core: int | None) -> Started
     file = folder / f"{name}.yaml"
     file.write_text(f"listen: {{http: 127.0.0.1:{port}, admin: 127.0.0.1:{admin}}}\n{settings.lstrip()}")
     command = [sys.executable, "-m", "gateway", "run", "-c", str(file)]
-    running = server(command, port, core=core, log=folder / f"{name}.log", output=folder / f"{name}.access")
-    return port, running
+    files = {"log": folder / f"{name}.log", "output": folder / f"{name}.access"}
+    # Its port takes connections before its processes are complete, and what they load then is no growth.
+    return port, server(command, port, core=core, says="listening on", **files)
 
 
 SYSTEMS = (
