@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,11 @@ def _welcome(config: Config, path: Path, upstreams: Sequence[DemoUpstream], gate
     lines.append("  Try these in another terminal; each works as it stands. Ctrl-C ends everything.")
     for number, step in enumerate(steps(gateway, admin, token), 1):
         lines += ["", f"{number:>3}. {step.title} → {step.expect}", f"     {step.command}"]
-    lines += ["", f"Stop an instance (kill {upstreams[0].pid}) and repeat the first: nobody notices.", ""]
+    lines += ["", f"Stop an instance (kill {upstreams[0].pid}) and repeat the first: nobody notices."]
+    if admin is not None:
+        gateway_command = sys.argv[0] if Path(sys.argv[0]).name == "gateway" else "python -m gateway"
+        lines.append(f"Edit {path}, then `{gateway_command} reload --admin {url(admin)}`: in force, or refused.")
+    lines.append("")
     return "\n".join(lines)
 
 
