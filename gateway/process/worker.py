@@ -275,8 +275,10 @@ class Worker:
         self._counted[metric] = total
 
     async def _check_store(self) -> None:
-        """A store that is away says so at the start, not at the first request, and does not need one to be found back:
-        whoever is not ready gets none."""
+        """Say at the start that a store is away, not at the first request; and find it back without one.
+
+        A gateway that is not ready because of its store gets no request that could find out.
+        """
         checked: object = None
         while True:
             store = self._runtime.store
