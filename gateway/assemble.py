@@ -12,17 +12,22 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import orjson
+from pydantic import SecretStr
 
-from gateway.auth.door import everyone, identify_by
-from gateway.auth.keys import PublicKey, load_public_key
-from gateway.auth.permissions import anyone, permit_by
+from gateway.auth import configured
+from gateway.auth.jwk import FixedSet, read_set
+from gateway.auth.keys import KeySource, PublicKey, load_public_key
+from gateway.auth.keyset import KeySet
 from gateway.auth.providers import Provider
+from gateway.auth.roles import Matrix, matrix
 from gateway.auth.tokens import JwtProvider
 from gateway.config.model import Config, RateLimit
 from gateway.config.model import Fallback as FallbackConfig
+from gateway.config.model import JwtProvider as JwtSettings
 from gateway.config.model import Route as RouteConfig
 from gateway.config.model import Target as TargetConfig
 from gateway.config.model import Upstream as UpstreamConfig
@@ -82,9 +87,18 @@ class Runtime:
     store: RateStore
     upstreams: dict[str, Upstream]
     parts: Parts
+    key_sets: list[KeySet]
+    """Those that issuers publish."""
+
+    def start(self) -> None:
+        """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
+        for keys in self.key_sets:
+            keys.start()
 
     async def close(self) -> None:
-        """Let go of pooled connections and of the store."""
+        """Let go of pooled connections, of the store and of what `start` began."""
+        for keys in self.key_sets:
+            await keys.close()
         for upstream in self.upstreams.values():
             for target in upstream.targets:
                 target.pool.close()
@@ -96,9 +110,13 @@ class Runtime:
         for part in left:
             if isinstance(part, Pool):
                 part.close()
+        late: list[KeySet | RateStore] = [part for part in left if isinstance(part, KeySet)]
         if self.store is not successor.store:
+            late.append(self.store)
+        if late:
             await asyncio.sleep(PATIENCE)
-            await self.store.close()
+        for part in late:
+            await part.close()
 
     def gauges(self) -> None:
         """Write down what is looked at now and then instead of being counted as it happens."""
@@ -111,6 +129,8 @@ class Runtime:
             connections[upstream.name, "idle"] = float(sum(target.pool.idle for target in upstream.targets))
         self.metrics.breaker_state.replace(circuits)
         self.metrics.upstream_connections.replace(connections)
+        ages = {keys.name: keys.age for keys in self.key_sets}
+        self.metrics.keyset_age.replace({(name,): age for name, age in ages.items() if age is not None})
         if isinstance(self.store, SharedStore):
             self.metrics.store_up.replace({("redis",): float(self.store.health.up)})
         else:
@@ -140,10 +160,11 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
     parts = Parts(previous.parts if previous is not None else None)
     store = _rate_store(config, world, parts)
     providers = {name: provider(config, name, parts) for name in config.auth.providers}
-    identity = frozenset(name.lower().encode() for p in config.auth.providers.values() for name in p.forward)
-    upstreams = {name: _upstream(name, settings, identity, world, parts) for name, settings in config.upstreams.items()}
+    roles = matrix(config.auth.roles)
+    withheld = frozenset(configured.withheld(config))
+    upstreams = {name: _upstream(name, settings, withheld, world, parts) for name, settings in config.upstreams.items()}
     rules = [
-        rule(settings, _route(config, settings, providers, store, upstreams[settings.upstream], world.clock))
+        rule(settings, _route(config, settings, providers, roles, store, upstreams[settings.upstream], world.clock))
         for settings in config.routes
     ]
     log_to = world.access_log if config.logging.access != "off" else None
@@ -158,7 +179,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         to_https=_https_port(config),
     )
     parts.settle()
-    return Runtime(handler, world.metrics, store, upstreams, parts)
+    return Runtime(handler, world.metrics, store, upstreams, parts, parts.of(KeySet))
 
 
 def _https_port(config: Config) -> int | None:
@@ -197,6 +218,7 @@ def _route(
     config: Config,
     settings: RouteConfig,
     providers: Mapping[str, Provider],
+    roles: Matrix,
     store: RateStore,
     upstream: Upstream,
     clock: Callable[[], float],
@@ -207,10 +229,8 @@ def _route(
     entries = [_static(entry) for entry in settings.fallback]
     return Route(
         name=settings.name,
-        identify=everyone
-        if auth is None
-        else identify_by([providers[n] for n in auth.providers], optional=auth.optional),
-        permit=anyone if auth is None or not auth.scopes else permit_by(auth.scopes),
+        identify=configured.identify(config, auth, providers),
+        permit=configured.permit(auth, roles),
         take_quota=take_quota(limits, store) if limits else unlimited,
         # The fallback has the last word, even over a deadline that has passed.
         send=pipe(fallback(entries, clock) if entries else None, to=upstream.send),
@@ -233,20 +253,23 @@ def rule(settings: RouteConfig, built: T) -> Rule[T]:
     )
 
 
-def provider(config: Config, name: str, parts: Parts | None = None) -> JwtProvider:
+def provider(config: Config, name: str, parts: Parts | None = None) -> Provider:
     """The identity provider called `name`, ready to verify."""
-    settings = config.auth.providers[name]
-    if settings.secret is not None:
-        material = settings.secret.get_secret_value().encode()
-    else:
-        assert settings.key is not None  # the configuration has made sure of one of the two
-        material = settings.key.read_bytes()
+    settings, parts = config.auth.providers[name], parts or Parts()
+    if isinstance(settings, JwtSettings):
+        return _jwt(name, settings, parts)
+    known = configured.consumers(config)
+    key = ("provider", name, settings.model_dump_json(), known)
+    return parts.get(key, lambda: configured.provider(name, settings, known))
+
+
+def _jwt(name: str, settings: JwtSettings, parts: Parts) -> JwtProvider:
+    material = _key_material(settings)
 
     def make() -> JwtProvider:
-        key: bytes | PublicKey = material if settings.secret is not None else load_public_key(material)
         return JwtProvider(
             name,
-            key=key,
+            key=_keys(name, settings, material, parts),
             algorithms=settings.algorithms,
             issuer=settings.issuer,
             audience=settings.audience,
@@ -255,7 +278,37 @@ def provider(config: Config, name: str, parts: Parts | None = None) -> JwtProvid
             forward=[(header.lower().encode(), claim) for header, claim in settings.forward.items()],
         )
 
-    return (parts or Parts()).get(("provider", name, material, settings.model_dump_json()), make)
+    return parts.get(("provider", name, material, settings.model_dump_json()), make)
+
+
+def _key_material(settings: JwtSettings) -> bytes:
+    """What is at hand of a provider's keys: nothing of those that its issuer publishes. Raises OSError."""
+    match settings:
+        case JwtSettings(secret=SecretStr() as secret):
+            return secret.get_secret_value().encode()
+        case JwtSettings(key=Path() as file) | JwtSettings(jwks=Path() as file):
+            return file.read_bytes()
+    return b""
+
+
+def _keys(name: str, settings: JwtSettings, material: bytes, parts: Parts) -> bytes | PublicKey | KeySource:
+    algorithms = frozenset(settings.algorithms)
+    if settings.secret is not None:
+        return material
+    if settings.key is not None:
+        return load_public_key(material)
+    if isinstance(settings.jwks, Path):
+        return FixedSet(read_set(material, algorithms), algorithms)
+    jwks, issuer = settings.jwks or "", (settings.issuer or "") if settings.discovery else ""
+
+    def make() -> KeySet:
+        # Here, not at the top: without such a provider no worker needs aiohttp, which takes 0.2 s to import.
+        from gateway.auth.jwks_client import JwksClient
+
+        return KeySet(name, JwksClient(algorithms, jwks=jwks, issuer=issuer).fetch, algorithms)
+
+    # A part of its own, so that keys stay when claims or the audience change.
+    return parts.get(("keys", name, jwks, issuer, algorithms), make)
 
 
 def _limit(config: Config, route: str, number: int, limit: str | RateLimit) -> Limit:

@@ -35,6 +35,10 @@ class Parts:
         part: T = self._parts[key]
         return part
 
+    def of(self, kind: type[T]) -> list[T]:
+        """All parts of this kind."""
+        return [part for part in self._parts.values() if isinstance(part, kind)]
+
     def settle(self) -> None:
         """Forget the previous runtime: what was of use has been taken over."""
         self._previous = None

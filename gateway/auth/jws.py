@@ -30,6 +30,8 @@ class Jws(NamedTuple):
     signed: bytes
     """The bytes under the signature."""
     signature: bytes
+    kid: object = None
+    """Which key signed it, as the header says: whatever stands there."""
 
 
 def parse(token: bytes) -> Jws:
@@ -46,7 +48,8 @@ def parse(token: bytes) -> Jws:
     if "crit" in header or "b64" in header:
         # RFC 7515 section 4.1.11: an extension that is not understood must be refused; we know none.
         raise MalformedError("The token uses an extension that is not supported.")
-    return Jws(algorithm, json_object(decode(body)), token[: len(head) + 1 + len(body)], decode(tail))
+    signed = token[: len(head) + 1 + len(body)]
+    return Jws(algorithm, json_object(decode(body)), signed, decode(tail), header.get("kid"))
 
 
 def decode(segment: bytes) -> bytes:

@@ -6,7 +6,7 @@ and cryptography, which compare in constant time.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -61,6 +61,41 @@ class VerifyKey:
         """Whether `signature` is this key's over `signed`; False for any algorithm not in `algorithms`."""
         found = self._by_algorithm.get(algorithm)
         return found is not None and found[0].verify(signed, found[1], signature)
+
+
+class NamedKey(NamedTuple):
+    """A key, and what sets it apart from every other: equal names mean that a token stays verified."""
+
+    name: bytes
+    verifier: VerifyKey
+
+
+class KeySource(Protocol):
+    """Where a provider's keys come from."""
+
+    algorithms: frozenset[str]
+    """What tokens may be signed with."""
+    names: frozenset[bytes]
+    """Of all keys in force. While this is the same object, they are the same keys."""
+
+    async def find(self, kid: object, algorithm: str) -> NamedKey | None:
+        """The key for tokens with this `kid` (None without), None when there is none.
+
+        Raises Shed (503) when that cannot be found out at the moment.
+        """
+
+
+class OneKey:
+    """The one key of an issuer, whatever its tokens call it."""
+
+    def __init__(self, key: VerifyKey) -> None:
+        self.algorithms = key.algorithms
+        self.names = frozenset((b"",))
+        self._key = NamedKey(b"", key)
+
+    async def find(self, kid: object, algorithm: str) -> NamedKey:
+        """That key; it knows itself which algorithms it verifies."""
+        return self._key
 
 
 def load_public_key(pem: bytes) -> PublicKey:

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from gateway.auth import claims as claim
 from gateway.auth import jws
-from gateway.auth.keys import PublicKey, VerifyKey
+from gateway.auth.keys import KeySource, NamedKey, OneKey, PublicKey, VerifyKey
 from gateway.auth.providers import REALM, BadCredential
 from gateway.exchange import Call, Caller, Fields, header_values
 
@@ -32,7 +32,7 @@ MAX_LEEWAY = 60.0
 
 
 class JwtProvider:
-    """Verifies tokens with one local key: `key` is a secret (bytes) or a loaded public key."""
+    """Verifies tokens with a local key, a secret (bytes) or a loaded public one, or with keys from elsewhere."""
 
     challenge = b"Bearer " + REALM
 
@@ -40,8 +40,8 @@ class JwtProvider:
         self,
         name: str,
         *,
-        key: bytes | PublicKey,
-        algorithms: Iterable[str],
+        key: bytes | PublicKey | KeySource,
+        algorithms: Iterable[str] = (),
         issuer: str | None = None,
         audience: Iterable[str] = (),
         leeway: float = 30.0,
@@ -52,6 +52,8 @@ class JwtProvider:
     ) -> None:
         """`leeway` in seconds for the issuer's clock; `claims` and `forward` name claims by dotted paths.
 
+        `algorithms` are for a local key; a KeySource has its own.
+
         Raises ValueError for what can never work: a key that fits no algorithm, a leeway over a minute.
         """
         if not 0 <= leeway <= MAX_LEEWAY:
@@ -59,7 +61,8 @@ class JwtProvider:
         if unknown := set(claims) - set(claim.DEFAULTS):
             raise ValueError(f"unknown use of a claim: {', '.join(sorted(unknown))}")
         self.name = name
-        self._key = VerifyKey(key, algorithms)
+        self._keys = OneKey(VerifyKey(key, algorithms)) if isinstance(key, bytes | PublicKey) else key
+        self._in_force = self._keys.names
         self._issuer = issuer
         self._audience = frozenset(audience)
         self._leeway = leeway
@@ -68,10 +71,10 @@ class JwtProvider:
         self._clock = clock
         self._size = cache_size
         # Ordered, because dropping the first key of a plain dict over and over scans its dead slots.
-        self._verified: OrderedDict[bytes, Caller] = OrderedDict()
+        self._verified: OrderedDict[bytes, tuple[Caller, bytes]] = OrderedDict()  # and the name of the key
 
     async def identify(self, call: Call) -> Caller | None:
-        """The caller, None without a Bearer credential. Raises BadCredential (401)."""
+        """The caller, None without a Bearer credential. Raises BadCredential (401), Shed (503) without keys."""
         fields = call.request.fields
         digest = fields.derived.get(DIGEST)  # of a head that was seen before on this connection
         if digest is None:
@@ -79,9 +82,12 @@ class JwtProvider:
             if digest is None:
                 return None
             fields.derived[DIGEST] = digest
-        caller = self._verified.get(digest)
-        if caller is None:
-            return self._verify(fields.index[b"authorization"], digest)
+        if self._keys.names is not self._in_force:
+            self._forget()
+        known = self._verified.get(digest)
+        if known is None:
+            return await self._verify(fields.index[b"authorization"], digest)
+        caller = known[0]
         if self._clock() < caller.expires + self._leeway:
             return caller
         del self._verified[digest]
@@ -101,7 +107,13 @@ class JwtProvider:
             raise self._bad("The token is too large.")
         return sha256(credential).digest()
 
-    def _verify(self, credential: bytes, digest: bytes) -> Caller | None:
+    def _forget(self) -> None:
+        """Drop the tokens whose key is not in force any more."""
+        self._in_force = self._keys.names
+        for digest in [digest for digest, (_, key) in self._verified.items() if key not in self._in_force]:
+            del self._verified[digest]
+
+    async def _verify(self, credential: bytes, digest: bytes) -> Caller | None:
         if BEARER.match(credential) is None:
             return None
         found = CREDENTIAL.fullmatch(credential)
@@ -111,15 +123,25 @@ class JwtProvider:
             token = jws.parse(found[1])
         except jws.MalformedError as error:
             raise self._bad(str(error)) from None
-        if token.algorithm not in self._key.algorithms:
-            raise self._bad("The token's algorithm is not accepted here.")
-        if not self._key.verify(token.algorithm, token.signed, token.signature):
+        key = await self._key_of(token)
+        if not key.verifier.verify(token.algorithm, token.signed, token.signature):
             raise self._bad("The token's signature is not valid.")
         caller = self._judge(token.payload)
         if len(self._verified) >= self._size:
             self._verified.popitem(last=False)
-        self._verified[digest] = caller
+        self._verified[digest] = caller, key.name
         return caller
+
+    async def _key_of(self, token: jws.Jws) -> NamedKey:
+        if token.algorithm not in self._keys.algorithms:
+            raise self._bad("The token's algorithm is not accepted here.")
+        if self._issuer is not None and token.payload.get("iss") != self._issuer:
+            # Before anybody is asked for keys: that our issuer is away says nothing about another's tokens.
+            raise self._bad("The token is from another issuer.")
+        key = await self._keys.find(token.kid, token.algorithm)
+        if key is None:
+            raise self._bad("The token is signed with an unknown key.")
+        return key
 
     def _judge(self, payload: Mapping[str, object]) -> Caller:
         try:

@@ -46,8 +46,10 @@ def read_config(path: Path) -> Loaded:
 
 
 def provider_of(config: Config, name: str | None) -> tuple[str, JwtProvider]:
-    """The provider called `name`, or the only one there is. Raises Failure."""
-    providers = config.auth.providers
+    """The provider of tokens called `name`, or the only one there is. Raises Failure."""
+    from gateway.config.model import JwtProvider
+
+    providers = {name: each for name, each in config.auth.providers.items() if isinstance(each, JwtProvider)}
     names = ", ".join(providers) or "none"
     if name is None:
         if len(providers) != 1:

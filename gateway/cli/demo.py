@@ -62,13 +62,16 @@ def perform(options: argparse.Namespace) -> int:
 
 def _require_demo(config: Config, path: Path) -> None:
     """The tour needs the routes it shows. Raises Failure."""
+    from gateway.config.model import JwtProvider
+
     lacking = sorted(ROUTES - {route.name for route in config.routes})
     provider = config.auth.providers.get(PROVIDER)
+    signing = isinstance(provider, JwtProvider) and provider.secret is not None
     fitting = all(
         name in config.upstreams and len(config.upstreams[name].targets) == len(services)
         for name, services in UPSTREAMS.items()
     )
-    if lacking or not fitting or provider is None or provider.secret is None:
+    if lacking or not fitting or not signing:
         what = f"routes {', '.join(lacking)}" if lacking else "its upstreams or its provider"
         raise Failure(
             f"{path} is not the demo's configuration any more (it lacks {what}): use `gateway run`, or give the "
@@ -78,9 +81,10 @@ def _require_demo(config: Config, path: Path) -> None:
 
 
 def _welcome(config: Config, path: Path, upstreams: Sequence[DemoUpstream], gateway: str, admin: str | None) -> str:
+    from gateway.cli.configured import provider_of
     from gateway.cli.token import claims_for, sign
 
-    provider = config.auth.providers[PROVIDER]
+    _, provider = provider_of(config, PROVIDER)
     claims = claims_for(provider, "you", ["orders:read"], lifetime=86400.0, now=time.time())
     _, token = sign(provider, claims)
     _, base = curl_for(gateway)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TypedDict
 
 from gateway.assemble import provider, rule
-from gateway.auth.door import Identify, everyone, identify_by
-from gateway.auth.permissions import permit_by
+from gateway.auth.configured import identify, permit
+from gateway.auth.providers import BadCredential
+from gateway.auth.roles import matrix
 from gateway.cli.routes import limit_text
 from gateway.config import Config
 from gateway.config.model import ANY_METHOD, Breaker, Route
-from gateway.errors import TITLES, Refused
+from gateway.errors import TITLES, Refused, Shed
 from gateway.exchange import Call, Fields, Headers, Peer, Request, header
 from gateway.routing.explain import why
 from gateway.routing.path import normalise
@@ -85,28 +86,26 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
     said["params"] = dict(match.params)
     said["stages"] = _stages(config, route, method)
     said["targets"] = [target.url for target in config.upstreams[route.upstream].targets]
-    if route.auth is None or header(headers, b"authorization") is not None or route.auth.optional:
-        await _ask_the_door(config, route, _call(method, target, headers, host), said)
+    await _ask_the_door(config, route, _call(method, target, headers, host, normal.query), said)
     return said
 
 
 async def _ask_the_door(config: Config, route: Route, call: Call, said: Explanation) -> None:
     auth = route.auth
-    identify: Identify = everyone
-    if auth is not None:
-        identify = identify_by([provider(config, name) for name in auth.providers], optional=auth.optional)
+    providers = {name: provider(config, name) for name in auth.providers} if auth is not None else {}
     try:
-        caller = await identify(call)
+        caller = await identify(config, auth, providers)(call)
         said["caller"] = {
             "consumer": caller.consumer,
             "provider": caller.provider,
             "scopes": sorted(caller.scopes),
             "roles": sorted(caller.roles),
         }
-        said["permitted"] = False
-        permit_by(auth.scopes if auth is not None else ())(call.request.method, caller)
+        permit(auth, matrix(config.auth.roles))(call.request.method, caller)
         said["permitted"] = True
-    except Refused as error:
+    except (Refused, Shed) as error:
+        if said["caller"] is None and not isinstance(error, BadCredential | Shed):
+            return  # nothing was shown: whether it is permitted depends on the caller
         said["permitted"] = False
         said["refusal"] = _refusal(error)
 
@@ -120,7 +119,7 @@ def _stages(config: Config, route: Route, method: str) -> list[Stage]:
         stages.append(("identify", "nobody is asked: open to everybody"))
     else:
         stages.append(("identify", f"by {' or '.join(auth.providers)}{', or anonymous' if auth.optional else ''}"))
-        stages.append(("permit", f"scopes {' '.join(_needed(route, method))}" if _needed(route, method) else "anybody"))
+        stages.append(("permit", _permit_text(route, method)))
     stages += [("limit", limit_text(config, limit)) for limit in route.rate_limit]
     for entry in route.fallback:
         stages.append(("fallback", f"on {' '.join(map(str, entry.on))}: status {entry.status}"))
@@ -138,6 +137,13 @@ def _stages(config: Config, route: Route, method: str) -> list[Stage]:
         stages.append(("breaker", _breaker_text(upstream.breaker)))
     stages.append(("try", f"{timeouts.try_:g} s, of which at most {timeouts.connect:g} s to connect"))
     return [{"stage": name, "settings": settings} for name, settings in stages]
+
+
+def _permit_text(route: Route, method: str) -> str:
+    scopes, roles = _needed(route, method), route.auth.roles if route.auth is not None else None
+    needed = [f"scopes {' '.join(scopes)}"] if scopes else []
+    needed += [f"role {' or '.join(roles)}"] if roles else []
+    return ", and ".join(needed) or "anybody"
 
 
 def _breaker_text(breaker: Breaker) -> str:
@@ -168,9 +174,11 @@ def _split(url: str, headers: Headers) -> tuple[bytes, bytes]:
     return given or authority.encode(), (target if target.startswith("/") else f"/{target}").encode()
 
 
-def _call(method: str, target: bytes, headers: Headers, host: bytes) -> Call:
-    return Call(Request(method, target, Fields(headers, host=host), Peer("127.0.0.1", 0)), "explain")
+def _call(method: str, target: bytes, headers: Headers, host: bytes, query: bytes) -> Call:
+    call = Call(Request(method, target, Fields(headers, host=host), Peer("127.0.0.1", 0)), "explain")
+    call.query = query
+    return call
 
 
-def _refusal(error: Refused) -> Refusal:
+def _refusal(error: Refused | Shed) -> Refusal:
     return {"status": error.status, "code": error.code, "detail": error.detail or TITLES[error.code]}

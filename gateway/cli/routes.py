@@ -52,7 +52,13 @@ def described(config: Config, route: Route) -> dict[str, object]:
         "path": route.match.path,
         "headers": route.match.headers,
         "query": route.match.query,
-        "auth": auth and {"providers": list(auth.providers), "optional": auth.optional, "scopes": _lists(auth.scopes)},
+        "auth": auth
+        and {
+            "providers": list(auth.providers),
+            "optional": auth.optional,
+            "scopes": _lists(auth.scopes),
+            "roles": list(auth.roles or ()),
+        },
         "limits": [limit_text(config, limit) for limit in route.rate_limit],
         "fallbacks": len(route.fallback),
         "upstream": route.upstream,
@@ -68,7 +74,8 @@ def auth_text(route: Route) -> str:
     scopes = "; ".join(
         f"{'' if method == '*' else method + ' '}{' '.join(scopes)}" for method, scopes in auth.scopes.items()
     )
-    return f"{'|'.join(auth.providers)}{' or anonymous' if auth.optional else ''}{f' [{scopes}]' if scopes else ''}"
+    needed = "; ".join(filter(None, (scopes, f"role {'|'.join(auth.roles)}" if auth.roles else "")))
+    return f"{'|'.join(auth.providers)}{' or anonymous' if auth.optional else ''}{f' [{needed}]' if needed else ''}"
 
 
 def limit_text(config: Config, limit: str | RateLimit) -> str:

@@ -83,9 +83,10 @@ def sign(provider: JwtProvider, claims: Mapping[str, object], private_key: Path 
         if private_key is not None:
             raise Failure("gateway token: this provider has a secret; it takes no --private-key", status=2)
         key = provider.secret.get_secret_value()
-    else:
-        assert provider.key is not None
+    elif provider.key is not None:
         key = _private_key(provider.key, private_key)
+    else:
+        raise Failure("gateway token: this provider's keys are in a JWK set: its issuer makes its tokens", status=2)
     algorithm = provider.algorithms[0]  # the configuration has checked that the key can do each
     with warnings.catch_warnings():
         # PyJWT warns of secrets shorter than the hash; the configuration has its own, stricter, opinion.

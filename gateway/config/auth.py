@@ -1,14 +1,32 @@
 """`auth`: who vouches for callers. What a key can do is checked here, so that no token meets a wrong key."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
+from gateway.config.complaints import show
+from gateway.config.consumers import Consumer, Grants, faults
 from gateway.config.fields import (
     Claim,
     DurationOrZero,
     Fault,
     File,
+    Flag,
     IdentityHeader,
     Name,
     OrOne,
@@ -17,7 +35,8 @@ from gateway.config.fields import (
     one_or_more,
     refuse,
 )
-from gateway.config.keys import why_not
+from gateway.config.keys import FileOrUrl, url, why_no_set, why_not
+from gateway.config.syntax import identity_header, plain_text
 
 SHORTEST_SECRET = 32
 """Bytes. RFC 7518 section 3.2: a key as long as the hash; shorter ones are found by trying."""
@@ -37,6 +56,30 @@ def _no_more_than_skew(seconds: float) -> float:
     return seconds
 
 
+def _key_header(value: object) -> str:
+    name = identity_header(value)
+    if name.lower() in ("authorization", "cookie"):
+        raise ValueError(f"{show(value)} holds other credentials, too: it would be dropped for all")
+    return name
+
+
+def _parameter(value: object) -> str:
+    if not plain_text(value):
+        raise ValueError("is empty: it must be the name of a query parameter")
+    return plain_text(value)
+
+
+Parameter = Annotated[str, PlainValidator(_parameter), WithJsonSchema({"type": "string", "minLength": 1})]
+KeyHeader = Annotated[str, PlainValidator(_key_header), WithJsonSchema({"type": "string"})]
+
+
+def _is_place(issuer: str | None) -> bool:
+    try:
+        return bool(issuer and url(issuer)) and "?" not in str(issuer)
+    except ValueError:
+        return False
+
+
 class Claims(Section):
     """Which claims say who the caller is; dots reach into nested claims."""
 
@@ -48,7 +91,7 @@ class Claims(Section):
 
 
 class JwtProvider(Section):
-    """Vouches for callers by signed tokens (JWT). Exactly one of `secret` and `key`."""
+    """Vouches for callers by signed tokens (JWT). Exactly one of `secret`, `key`, `jwks` and `discovery`."""
 
     type: Literal["jwt"]
     issuer: Text | None = None
@@ -59,6 +102,10 @@ class JwtProvider(Section):
     """For HS…: at least 32 bytes. Keep it out of the file: ${NAME} or ${file:path}."""
     key: File | None = None
     """For RS…, PS…, ES… and EdDSA: a PEM file, relative to this one, with the public key (or the private one)."""
+    jwks: FileOrUrl | None = None
+    """The issuer's keys: the URL of a JWK set, or a file with one."""
+    discovery: Flag = False
+    """The keys are where the issuer, which is a URL, says (OpenID Connect Discovery)."""
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
     """What a token may be signed with. `none` is never accepted."""
     leeway: Annotated[DurationOrZero, AfterValidator(_no_more_than_skew)] = 30.0
@@ -66,6 +113,11 @@ class JwtProvider(Section):
     claims: Claims = Claims()
     forward: dict[IdentityHeader, Claim] = Field(default_factory=dict)
     """Headers for the upstream, each with the claim that it carries."""
+
+    @property
+    def published(self) -> bool:
+        """The keys have to be fetched from the issuer."""
+        return self.discovery or isinstance(self.jwks, str)
 
     @field_validator("secret", mode="after")
     @classmethod
@@ -81,25 +133,102 @@ class JwtProvider(Section):
 
     @model_validator(mode="after")
     def _fitting_key(self) -> Self:
-        if (self.secret is None) == (self.key is None):
-            refuse([((), "needs exactly one of secret and key")])
+        if [self.secret is None, self.key is None, self.jwks is None, not self.discovery].count(False) != 1:
+            refuse([((), "needs exactly one of secret, key, jwks and discovery")])
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> list[Fault]:
         faults: list[Fault] = []
         for index, algorithm in enumerate(self.algorithms):
             if self.secret is not None and not algorithm.startswith("HS"):
                 faults.append((("algorithms", index), "needs a key, not a secret"))
-            elif self.key is not None and algorithm.startswith("HS"):
+            elif self.secret is None and algorithm.startswith("HS"):
                 faults.append((("algorithms", index), "needs a secret, not a key"))
             elif self.key is not None and (reason := why_not(self.key, algorithm)):
                 faults.append((("algorithms", index), reason))
-        refuse(faults)
+        if not faults and isinstance(self.jwks, Path) and (reason := why_no_set(self.jwks, self.algorithms)):
+            faults.append((("jwks",), reason))
+        if self.discovery and not _is_place(self.issuer):
+            faults.append((("discovery",), "needs an issuer that is a URL with http or https"))
+        return faults
+
+
+class ApiKeyProvider(Section):
+    """Vouches for consumers by their API keys. At least one of `header` and `query`."""
+
+    type: Literal["api_key"]
+    header: KeyHeader | None = None
+    """The header that holds the key. It never reaches an upstream."""
+    query: Parameter | None = None
+    """The query parameter that holds the key. It is cut out before the request is forwarded."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.header is None and self.query is None:
+            refuse([((), "needs header or query: where the key stands")])
         return self
 
 
-class Auth(Section):
-    """Who vouches for callers."""
+class BasicProvider(Section):
+    """Vouches for consumers by user name (the consumer's) and password, RFC 7617."""
 
-    providers: dict[Name, JwtProvider] = Field(default_factory=dict)
+    type: Literal["basic"]
+
+
+class CertificateProvider(Section):
+    """Vouches for consumers by the client certificate of their TLS connection."""
+
+    type: Literal["client_certificate"]
+
+
+class Kind(BaseModel):
+    """What has to be right first: the other keys depend on it."""
+
+    type: Literal["jwt", "api_key", "basic", "client_certificate"]
+
+
+PROVIDERS: dict[str, type[Section]] = {
+    "jwt": JwtProvider,
+    "api_key": ApiKeyProvider,
+    "basic": BasicProvider,
+    "client_certificate": CertificateProvider,
+}
+
+
+def _by_type(value: object, otherwise: ModelWrapValidatorHandler[Section], info: ValidationInfo) -> Section:
+    """Only the model of the type that is written complains: a union would let each of its members speak."""
+    if not isinstance(value, dict):
+        return JwtProvider.model_validate(value) if not isinstance(value, Section) else value
+    return PROVIDERS[Kind.model_validate(value).type].model_validate(value, context=info.context)
+
+
+Provider = Annotated[
+    JwtProvider | ApiKeyProvider | BasicProvider | CertificateProvider,
+    WrapValidator(_by_type),
+]
+
+
+class Auth(Section):
+    """Who vouches for callers, which callers are known, and what roles grant."""
+
+    providers: dict[Name, Provider] = Field(default_factory=dict)
     """By the name that routes use."""
+    consumers: dict[Name, Consumer] = Field(default_factory=dict)
+    """By name: the known callers of api_key, basic and client_certificate."""
+    roles: Grants = Field(default_factory=dict)
+    """Permissions by role: scopes, patterns of them (`orders:*`), and `role:NAME` for all that another role has."""
+
+    @model_validator(mode="after")
+    def _of_one_piece(self) -> Self:
+        refuse([*faults(self.consumers, self.roles), *self._namesakes()])
+        return self
+
+    def _namesakes(self) -> Iterator[Fault]:
+        """In metrics and limits a consumer is known by its name, a caller with a token by its provider's."""
+        for name in self.consumers:
+            if name in self.providers:
+                yield ("consumers", name), "has the name of a provider: metrics could not tell them apart"
 
 
 def each_header_once(headers: dict[str, str]) -> dict[str, str]:

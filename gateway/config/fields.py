@@ -91,7 +91,7 @@ def _address(value: object, info: ValidationInfo) -> syntax.Address:
     return address._replace(path=str(_folder(info) / address.path)) if address.path else address
 
 
-def _file(value: object, info: ValidationInfo) -> Path:
+def existing_file(value: object, info: ValidationInfo) -> Path:
     path = _folder(info) / syntax.text(value)
     try:
         path.open("rb").close()
@@ -141,5 +141,5 @@ HostPattern = Annotated[str, PlainValidator(syntax.host_pattern), _text()]
 PathPattern = Annotated[str, PlainValidator(path_pattern), _text("/.*")]
 Network = Annotated[syntax.Network, PlainValidator(syntax.network), PlainSerializer(str), _text()]
 Address = Annotated[syntax.Address, PlainValidator(_address), PlainSerializer(str), _text(".+:.+")]
-File = Annotated[Path, PlainValidator(_file), _text()]
+File = Annotated[Path, PlainValidator(existing_file), _text()]
 Folder = Annotated[Path, PlainValidator(_existing_folder), _text()]

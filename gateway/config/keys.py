@@ -1,11 +1,19 @@
-"""Whether a PEM file holds a key that an algorithm can use (RFC 7518, RFC 8037).
+"""Whether a file holds a key that an algorithm can use: a PEM file, or a JWK set (RFC 7517, RFC 7518, RFC 8037).
 
 cryptography is imported when the first key is met: 80 ms that a gateway without keys does not pay.
 """
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
+
+from gateway.config.complaints import cut
+from gateway.config.fields import existing_file
+from gateway.config.syntax import split_authority, text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -13,6 +21,39 @@ if TYPE_CHECKING:
 CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 SHORTEST_RSA = 2048
 """Bits, RFC 7518 sections 3.3 and 3.5."""
+
+URL = re.compile(r"https?://([^/?#\s]+)[^#\s]*")
+
+
+def is_url(value: str) -> bool:
+    return value.startswith(("https://", "http://"))
+
+
+def url(value: object) -> str:
+    """A URL that can be asked. Raises ValueError, which does not quote it: there may be a secret in it."""
+    found = URL.fullmatch(text(value))
+    if found is None or "@" in found[1]:
+        raise ValueError("is not a URL with http or https, without spaces, a user's name, a password and a fragment")
+    split_authority(cut(text(value), found[1]))
+    return str(value)
+
+
+def _file_or_url(value: object, info: ValidationInfo) -> Path | str:
+    return url(value) if is_url(text(value)) else existing_file(value, info)
+
+
+FileOrUrl = Annotated[Path | str, PlainValidator(_file_or_url), WithJsonSchema({"type": "string"})]
+
+
+def why_no_set(path: Path, algorithms: Iterable[str]) -> str:
+    """Why none of `algorithms` can be verified with the JWK set in `path`; "" when some can."""
+    from gateway.auth.jwk import read_set
+
+    try:
+        keys = read_set(path.read_bytes(), algorithms)
+    except (OSError, ValueError) as error:
+        return f"cannot be used: {error}"
+    return "" if keys else f"has no key for these algorithms ({keys.skipped or 'it is empty'})"
 
 
 def why_not(path: Path, algorithm: str) -> str:

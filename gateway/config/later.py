@@ -11,14 +11,12 @@ KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
         "": "tracing security_headers",
-        "auth": "consumers roles revocation",
-        "auth.providers.*": "jwks discovery",
+        "auth": "revocation",
         "rate_limits.*": "tiers",
         "upstreams.*": "discover hedge health eject concurrency quota",
         "upstreams.*.breaker": "slow_calls open_for_max",
         "routes.*": "versions split redirect respond cache transform cors compress idempotency validate "
         "allow_ip deny_ip mirror fault",
-        "routes.*.auth": "roles",
         "routes.*.rate_limit.*": "tiers",
         "routes.*.fallback.*": "stale upstream file",
         "logging": "redact",
@@ -28,7 +26,6 @@ KEYS: dict[str, frozenset[str]] = {
 INSTEAD: dict[str, frozenset[str]] = {
     "routes.*.upstream": frozenset(("versions", "split", "redirect", "respond")),
     "upstreams.*.targets": frozenset(("discover",)),
-    "auth.providers.*.secret": frozenset(("jwks", "discovery")),
 }
 """A required key, and the later keys that stand in its place: with one of them it is not missing."""
 
@@ -50,7 +47,7 @@ OTHER_KEYS_OF_A_LIMIT = _begins_with("header:", "cookie:", "claim:", "query:")
 
 VALUES: dict[str, Callable[[object], bool]] = {
     "store.url": _begins_with("redis+sentinel://", "redis+cluster://"),
-    "auth.providers.*.type": _one_of("api_key", "basic", "introspection", "client_certificate"),
+    "auth.providers.*.type": _one_of("introspection"),
     "rate_limits.*.by": OTHER_KEYS_OF_A_LIMIT,
     "rate_limits.*.mode": _one_of("observe"),
     "routes.*.rate_limit.*.by": OTHER_KEYS_OF_A_LIMIT,

@@ -18,10 +18,12 @@ ANY = "*"
 
 
 def check(data: Any, report: Report) -> None:
-    """Report unknown references, duplicate route names and identical matches."""
+    """Report unknown references, providers that nobody can use, duplicate route names and identical matches."""
     config = _mapping(data)
     upstreams = _mapping(config.get("upstreams"))
-    providers = _mapping(_mapping(config.get("auth")).get("providers"))
+    auth = _mapping(config.get("auth"))
+    providers, roles = _mapping(auth.get("providers")), _mapping(auth.get("roles"))
+    _shown(providers, config, report)
     limits = _mapping(config.get("rate_limits"))
     names: dict[str, Path] = {}
     matches: dict[Condition, dict[str, Path]] = {}
@@ -32,6 +34,8 @@ def check(data: Any, report: Report) -> None:
             _known(route["upstream"], "upstream", upstreams, (*path, "upstream"), report)
         for position, name in _entries(_mapping(route.get("auth")).get("providers")):
             _known(name, "provider", providers, (*path, "auth", "providers", *position), report)
+        for position, name in _entries(_mapping(route.get("auth")).get("roles")) if roles else ():
+            _known(name, "role", roles, (*path, "auth", "roles", *position), report)
         for position, name in _entries(route.get("rate_limit")):
             _known(name, "rate limit", limits, (*path, "rate_limit", *position), report)
         name = route.get("name")
@@ -41,6 +45,14 @@ def check(data: Any, report: Report) -> None:
         if other is not None:
             taken = f"route {show(_mapping(config['routes'][other[1]]).get('name'))} at line {report.line(other)}"
             report((*path, "match"), f"takes the same requests as {taken}")
+
+
+def _shown(providers: dict[str, Any], config: dict[str, Any], report: Report) -> None:
+    """A provider of client certificates needs a listener that asks for them."""
+    https = _mapping(_mapping(config.get("listen")).get("https"))
+    for name, provider in providers.items():
+        if _mapping(provider).get("type") == "client_certificate" and "client_ca" not in https:
+            report(("auth", "providers", name), "has no effect: without listen.https.client_ca no client shows one")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -104,6 +104,8 @@ class RouteAuth(Section):
 
     A list alone stands under "*", which means every method that has no list of its own.
     """
+    roles: Scopes | None = None
+    """Any one of these the caller must have, besides the scopes."""
 
 
 def _json(value: object) -> Any:

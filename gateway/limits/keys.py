@@ -44,8 +44,9 @@ def network(address: str) -> str:
 def key_of(policy: str, by: By) -> KeyOf:
     """The key under `policy` for a call.
 
-    By consumer: the one the provider names, apart from a namesake of another provider; callers without a
-    name count by address. Routes that use the same policy share what it counts, except by route.
+    By consumer: one that the configuration knows is the same whichever provider vouched, while the subject of
+    a token stays apart from a namesake of another provider; callers without a name count by address. Routes
+    that use the same policy share what it counts, except by route.
     """
 
     @lru_cache(REMEMBERED)
@@ -63,7 +64,11 @@ def key_of(policy: str, by: By) -> KeyOf:
     everybody = key(policy, "global")
 
     def by_consumer(call: Call, caller: Caller) -> bytes:
-        return of_consumer(caller.provider, caller.consumer) if caller.consumer else of_ip(call.client_ip)
+        consumer = caller.consumer
+        if not consumer:
+            return of_ip(call.client_ip)
+        # Known consumers are labelled with their own name, which is never a provider's (config/auth.py).
+        return of_consumer("" if caller.label == consumer else caller.provider, consumer)
 
     match by:
         case "consumer":

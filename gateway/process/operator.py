@@ -16,13 +16,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from gateway.config.effective import effective
-from gateway.config.model import Config
+from gateway.config.model import Config, JwtProvider
 from gateway.process.link import Link, Message
 from gateway.process.loops import run
 from gateway.process.worker import received_config
 from gateway.telemetry.cells import Summary
 from gateway.telemetry.collector import MetricsCollector, Snapshot
-from gateway.telemetry.metrics import STORE_UP
+from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP
 
 log = logging.getLogger("gateway.operator")
 
@@ -93,6 +93,7 @@ class Operator:
         found: list[str] = list(self._snapshot["reasons"])
         if self._config.store.on_failure == "closed" and self._store_is_away():
             found.append("the store is away, and store.on_failure is closed")
+        found += [f"the keys of provider {name} have never been loaded" for name in self._without_keys()]
         return found
 
     def config(self) -> dict[str, Any]:
@@ -141,6 +142,15 @@ class Operator:
         """Some worker cannot reach it."""
         up = self._summary.collect([STORE_UP], self._live_sets())[STORE_UP.name]
         return any(value == 0.0 for (value,) in up.values())
+
+    def _without_keys(self) -> list[str]:
+        """The providers whose keys no worker has ever got."""
+        providers = self._config.auth.providers.items()
+        published = [name for name, each in providers if isinstance(each, JwtProvider) and each.published]
+        if not published:
+            return []
+        ages = self._summary.collect([KEYSET_AGE], self._live_sets())[KEYSET_AGE.name]
+        return [name for name in published if (name,) not in ages]
 
     def _check_names(self) -> None:
         if self._checking is not None:

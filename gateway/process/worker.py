@@ -132,6 +132,7 @@ class Worker:
             tls=self._tls.context,
             proxy_protocol=self._config.listen.proxy_protocol,
         )
+        self._runtime.start()
         self._usage = ProcessUsage(self._metrics)
         lag = LoopLag(on_tick=self._tick)
         self._lag = lag
@@ -196,6 +197,7 @@ class Worker:
         assert self._prepared is not None, "the supervisor commits what it has prepared"
         old, new, self._prepared = self._runtime, self._prepared, None
         self._config, self._runtime = new.config, new.runtime
+        self._runtime.start()
         self._serve_as_configured(new.tls)
         self._keep_sockets(message["listeners"])
         logging.getLogger().setLevel(new.config.logging.level.upper())

@@ -27,6 +27,15 @@ STORE_SECONDS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0
 STORE_UP = Family("gateway_store_up", "gauge", "1 while the store answers every worker, else 0.", ("store",), way="min")
 """Readiness asks for it, too."""
 
+KEYSET_AGE = Family(
+    "gateway_keyset_age_seconds",
+    "gauge",
+    "Since the issuer has last confirmed its keys; of several workers the longest. Not there before the first time.",
+    ("provider",),
+    way="max",
+)
+"""Readiness asks for it, too."""
+
 
 class Metrics(Collector):
     """The metrics of one process, in storage of its own or in the set that it was given."""
@@ -122,6 +131,7 @@ class Metrics(Collector):
         self.auth = self._counters(
             "gateway_auth_total", "Credentials looked at, by provider and result.", ("provider", "result")
         )
+        self.keyset_age = self._gauge_of(KEYSET_AGE)
         self.rate_limit_decisions = self._counters(
             "gateway_rate_limit_decisions_total",
             "Decisions of a rate limit policy.",

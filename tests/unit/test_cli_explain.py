@@ -1,4 +1,7 @@
+import base64
 import json
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +164,62 @@ def test_thousands_of_other_routes_do_not_flood_the_terminal(tmp_path, capsys):
 def test_a_header_without_a_colon_is_wrong_usage(config, capsys):
     assert main(["explain", "-c", config, "GET", "/", "-H", "nonsense"]) == 2
     assert capsys.readouterr().err == "gateway explain: -H 'nonsense' is not 'Name: value'\n"
+
+
+CONSUMERS = """\
+auth:
+  providers:
+    partners: {type: api_key, header: X-API-Key, query: api_key}
+    legacy: {type: basic}
+  consumers:
+    acme: {keys: ["sha256:4a44dc15364204a80fe80e9039455cc1608281820fe2b24f1e5233ade6af1dd5"], roles: [editor]}
+  roles: {viewer: ["orders:read"], editor: ["role:viewer", "orders:write"]}
+upstreams: {u: {targets: ["http://127.0.0.1:9001"]}}
+routes:
+  - name: orders
+    match: {path: /orders}
+    auth: {providers: [partners, legacy], scopes: ["orders:read"], roles: [viewer]}
+    upstream: u
+  - name: refunds
+    match: {path: /refunds}
+    auth: {providers: [partners], roles: [admin]}
+    upstream: u
+""".replace("roles: {viewer", "roles: {admin: [], viewer")
+
+
+@pytest.fixture
+def consumers(config):
+    with open(config, "w") as file:
+        file.write(CONSUMERS)
+
+
+@pytest.mark.parametrize("argv", [["-H", "x-api-key: 10", "/orders"], ["/orders?a=1&api_key=10"]])
+def test_a_known_consumer_and_what_its_roles_permit(consumers, explain, argv):
+    *options, url = argv
+    said = explain(*options, "GET", url)
+    assert said["caller"] == {"consumer": "acme", "provider": "partners", "scopes": [], "roles": ["editor"]}
+    assert said["permitted"] is True
+    (permit,) = [stage["settings"] for stage in said["stages"] if stage["stage"] == "permit"]
+    assert permit == "scopes orders:read, and role viewer"
+
+
+def test_a_missing_role_a_wrong_key_and_no_key_are_told_apart(consumers, explain):
+    said = explain("-H", "x-api-key: 10", "GET", "/refunds")
+    assert (said["permitted"], said["refusal"]["status"]) == (False, 403)
+    assert said["refusal"]["detail"] == "Missing role: admin"
+    said = explain("-H", "x-api-key: 11", "GET", "/orders")
+    assert (said["permitted"], said["refusal"]["status"], said["caller"]) == (False, 401, None)
+    said = explain("GET", "/orders")
+    assert (said["permitted"], said["refusal"], said["caller"]) == (None, None, None)
+
+
+def test_keys_that_cannot_be_fetched_are_said_to_be_the_reason(explain, config):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # nobody listens
+        place = f"jwks: 'http://127.0.0.1:{unused.getsockname()[1]}/keys', algorithms: [ES256]"
+        Path(config).write_text(CONFIG.replace("secret: 0123456789abcdef0123456789abcdef, algorithms: [HS256]", place))
+        head = base64.urlsafe_b64encode(b'{"alg":"ES256"}').decode().rstrip("=")
+        credential = f"Authorization: Bearer {head}.e30.AAAA"
+        said = explain("GET", "/secret", "--header", credential)
+    assert said["refusal"]["code"] == "identity_unavailable"
+    assert said["permitted"] is False

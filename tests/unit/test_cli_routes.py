@@ -54,7 +54,7 @@ def test_routes_as_json(tmp_path, capsys):
             "path": "/a/{id}",
             "headers": {"X-Beta": "1"},
             "query": {},
-            "auth": {"providers": ["idp"], "optional": True, "scopes": {"*": ["a", "b"]}},
+            "auth": {"providers": ["idp"], "optional": True, "scopes": {"*": ["a", "b"]}, "roles": []},
             "limits": ["(ip 10/1s burst 3)"],
             "fallbacks": 0,
             "upstream": "api",

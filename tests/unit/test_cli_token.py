@@ -156,3 +156,9 @@ def test_without_providers_there_is_none_to_ask(tmp_path, capsys):
     path = tmp_path / "routes.yaml"
     path.write_text(REST)
     assert "which provider?" in refused(capsys, "-c", str(path))
+
+
+def test_the_keys_of_a_set_are_their_issuers(write, capsys):
+    for keys in ("jwks: https://idp.example/keys", "discovery: true, issuer: https://idp.example"):
+        assert main(["token", "-c", write(f"{keys}, algorithms: [RS256]"), "--sub", "ada"]) == 2
+        assert "its issuer makes its tokens" in capsys.readouterr().err

@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from gateway.config.auth import JwtProvider
 from tests.configs import SECRET, complaint, complaints, loaded, provider
+from tests.jwks import jwk, jwks
 
 S = f"secret: {SECRET}"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -87,7 +89,7 @@ def test_files_without_a_usable_key_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ("algorithms: [HS256]", "3:8: auth.providers.p: needs exactly one of secret and key"),
+        ("algorithms: [HS256]", "3:8: auth.providers.p: needs exactly one of secret, key, jwks and discovery"),
         (S, "3:8: auth.providers.p.algorithms: is required"),
         (f"{S}, algorithms: []", "3:74: auth.providers.p.algorithms: must have at least one entry"),
         ("secret: short, algorithms: [HS256]", "3:28: auth.providers.p.secret: is shorter than 32 bytes"),
@@ -109,7 +111,7 @@ def test_providers_that_cannot_be(tmp_path: Path, settings: str, expected: str) 
 def test_a_secret_and_a_key_exclude_each_other(tmp_path: Path) -> None:
     write_public(RSA, tmp_path / "k.pem")
     said = complaints(tmp_path, provider(f"secret: {SECRET}, key: k.pem, algorithms: [HS256]"))
-    assert said == ["3:8: auth.providers.p: needs exactly one of secret and key"]
+    assert said == ["3:8: auth.providers.p: needs exactly one of secret, key, jwks and discovery"]
 
 
 def test_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
@@ -120,13 +122,76 @@ def test_a_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_provider_of_another_type_gets_one_complaint(tmp_path: Path) -> None:
-    text = provider("x: 1").replace("type: jwt", "type: api_key, header: X-API-Key")
+    text = provider("x: 1").replace("type: jwt", "type: introspection, url: https://idp")
     assert complaint(tmp_path, text) == "3:15: auth.providers.p.type: not supported yet"
-    assert complaint(tmp_path, text.replace("api_key", "jwtt")) == (
-        "3:15: auth.providers.p.type: must be jwt, not 'jwtt' (did you mean 'jwt'?)"
+    assert complaint(tmp_path, text.replace("introspection", "jwtt")) == (
+        "3:15: auth.providers.p.type: must be one of jwt, api_key, basic, client_certificate, not 'jwtt' "
+        "(did you mean 'jwt'?)"
     )
 
 
 def test_a_leeway_is_for_clock_skew_not_for_longer_lives(tmp_path: Path) -> None:
     assert "60s at most" in complaint(tmp_path, provider(f"{S}, algorithms: [HS256], leeway: 61s"))
     assert complaints(tmp_path, provider(f"{S}, algorithms: [HS256], leeway: 60s")) == []
+
+
+IDP = "https://idp.example/"
+
+
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        ("jwks: 'https://idp.example:8443/keys?tenant=a'", True),
+        ("jwks: 'http://127.0.0.1:8000/keys'", True),
+        (f"discovery: true, issuer: '{IDP}'", True),
+        ("jwks: keys.json", False),
+        (f"discovery: false, secret: {SECRET}", False),
+    ],
+)
+def test_keys_in_a_set(tmp_path: Path, settings: str, published: bool) -> None:
+    (tmp_path / "keys.json").write_bytes(jwks(jwk(RSA, "a"), jwk(RSA, "b", use="enc")))
+    algorithm = "HS256" if "secret" in settings else "RS256"
+    given = loaded(tmp_path, provider(f"{settings}, algorithms: [{algorithm}]")).auth.providers["p"]
+    assert isinstance(given, JwtProvider)
+    assert given.published is published
+    assert given.jwks in (None, tmp_path / "keys.json") or isinstance(given.jwks, str)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (f"{S}, jwks: '{IDP}', algorithms: [HS256]", "auth.providers.p: needs exactly one of"),
+        (
+            f"jwks: '{IDP}', issuer: '{IDP}', discovery: true, algorithms: [RS256]",
+            "auth.providers.p: needs exactly one",
+        ),
+        ("discovery: false, algorithms: [RS256]", "auth.providers.p: needs exactly one of"),
+        (f"jwks: '{IDP}', algorithms: [RS256, HS256]", "auth.providers.p.algorithms[1]: needs a secret, not a key"),
+        (f"discovery: true, issuer: '{IDP}', algorithms: [HS256]", "auth.providers.p.algorithms[0]: needs a secret"),
+        ("discovery: true, algorithms: [RS256]", "auth.providers.p.discovery: needs an issuer that is a URL"),
+        ("discovery: true, issuer: idp, algorithms: [RS256]", "auth.providers.p.discovery: needs an issuer that is"),
+        (f"discovery: true, issuer: '{IDP}?a', algorithms: [RS256]", "auth.providers.p.discovery: needs an issuer"),
+        ("discovery: 1, algorithms: [RS256]", "auth.providers.p.discovery: must be true or false, not 1"),
+        ("jwks: https://, algorithms: [RS256]", "auth.providers.p.jwks: is not a URL"),
+        ("jwks: 'https://me:pw@idp/', algorithms: [RS256]", "auth.providers.p.jwks: is not a URL"),
+        ("jwks: 'https://idp/#a', algorithms: [RS256]", "auth.providers.p.jwks: is not a URL"),
+        ("jwks: 'https://idp:99999/', algorithms: [RS256]", "auth.providers.p.jwks: '99999' is not a port"),
+        ("jwks: 'ftp://idp/', algorithms: [RS256]", "auth.providers.p.jwks: cannot read 'ftp://idp/': No such file"),
+        ("jwks: nowhere.json, algorithms: [RS256]", "auth.providers.p.jwks: cannot read 'nowhere.json': No such file"),
+        ("jwks: text.json, algorithms: [RS256]", "auth.providers.p.jwks: cannot be used: not JSON"),
+        ("jwks: keys.json, algorithms: [ES256]", "auth.providers.p.jwks: has no key for these algorithms (1 × none of"),
+        ("jwks: enc.json, algorithms: [RS256]", "auth.providers.p.jwks: has no key for these algorithms (1 × not for"),
+        (
+            "jwks: empty.json, algorithms: [RS256]",
+            "auth.providers.p.jwks: has no key for these algorithms (it is empty)",
+        ),
+    ],
+)
+def test_sets_that_cannot_be(tmp_path: Path, settings: str, expected: str) -> None:
+    (tmp_path / "keys.json").write_bytes(jwks(jwk(RSA, "a")))
+    (tmp_path / "enc.json").write_bytes(jwks(jwk(RSA, "a", use="enc")))
+    (tmp_path / "empty.json").write_bytes(jwks())
+    (tmp_path / "text.json").write_text("no set")
+    said = complaint(tmp_path, provider(settings)).partition(" ")[2]
+    assert said.startswith(expected)
+    assert "pw" not in said

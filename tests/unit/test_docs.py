@@ -75,11 +75,19 @@ def models_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
         yield from models_in(arguments[0])
     elif origin in (Union, UnionType):
         for argument in arguments:
-            yield from models_in(argument)
+            for way, model in models_in(argument):
+                yield way + _type_of(model), model
     elif origin in (dict, tuple):
         for argument in arguments:
             for way, model in models_in(argument):
                 yield (".NAME" if origin is dict else "[]") + way, model
+
+
+def _type_of(model: type[Section]) -> str:
+    """How a heading tells sections of one place apart: ` (api_key)`; the first of them needs no mark."""
+    kind = model.model_fields.get("type")
+    written = get_args(kind.annotation)[0] if kind is not None else "jwt"
+    return "" if written == "jwt" else f" ({written})"
 
 
 def walk(model: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:

@@ -80,3 +80,15 @@ def test_by_route_and_global_do_not_ask_who_is_calling() -> None:
     assert key_of("p", "route")(call, ANONYMOUS) == key_of("p", "route")(call, alice)
     assert key_of("p", "route")(call, alice) != key_of("p", "route")(other, alice)
     assert key_of("p", "global")(call, ANONYMOUS) == key_of("p", "global")(other, alice)
+
+
+def test_a_known_consumer_counts_once_whichever_provider_vouched() -> None:
+    by_key = Caller(consumer="acme", provider="partners", label="acme")
+    by_certificate = Caller(consumer="acme", provider="mtls", label="acme")
+    of_a_token = Caller(consumer="acme", provider="idp", label="idp")
+    counted = from_address("192.0.2.1", "consumer", by_key)
+    assert counted == from_address("192.0.2.2", "consumer", by_certificate)
+    assert counted != from_address("192.0.2.1", "consumer", of_a_token)
+    assert counted != from_address(
+        "192.0.2.1", "consumer", Caller(consumer="other", provider="partners", label="other")
+    )

@@ -243,6 +243,7 @@ class Gateway:
         path.write_text(yaml)
         config = load(path, {})
         runtime = assemble(config)
+        runtime.start()
         server = Server(runtime.handler, limits or Limits(drain_timeout=0.2), config.trusted_proxies)
         address = await server.listen("127.0.0.1:0")
         return cls(runtime, server, int(address.rpartition(":")[2]))
