@@ -12,7 +12,13 @@ from gateway.config.effective import Hidden, masked
 from gateway.config.places import write_path
 
 Kind = Literal["added", "removed", "changed"]
-PARTS = {"routes": "route", "upstreams": "upstream", "auth.providers": "provider", "auth.consumers": "consumer", "rate_limits": "rate limit"}
+PARTS = {
+    "routes": "route",
+    "upstreams": "upstream",
+    "auth.providers": "provider",
+    "auth.consumers": "consumer",
+    "rate_limits": "rate limit",
+}
 """What has a name of its own, by the path below which it stands."""
 SETTING = "setting"
 IDENTITY = {"routes": "name", "targets": "url"}

@@ -121,7 +121,7 @@ class Worker:
         try:
             self._runtime = assemble(self._config, self._world)
             self._tls = listener_tls(self._config, ListenerTls())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             with contextlib.suppress(LinkLostError, TimeoutError):
                 await self._link.ask({"do": "failed", "reason": str(error)}, HEARD_WITHIN)
             return 1
@@ -183,7 +183,7 @@ class Worker:
         try:
             with thread_yields():
                 self._prepared = await asyncio.to_thread(self._build, descriptors[0], world)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             return {"failed": str(error)}
         self._world = world
         return {}
@@ -215,7 +215,7 @@ class Worker:
         """Read the listener's certificates again."""
         try:
             self._serve_as_configured(listener_tls(self._config, self._tls))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             return {"failed": str(error)}
         return {}
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.auth.door import everyone, identify_by
 from gateway.auth.providers import BadCredential
-from gateway.errors import GatewayError, Refused
+from gateway.errors import GatewayError, Refused, Shed
 from gateway.exchange import ANONYMOUS, Call, Caller, Hop
 from tests.fakes import Clock
 from tests.tokens import call_with
@@ -95,3 +95,24 @@ async def test_an_open_route_asks_nobody() -> None:
     call = call_with((b"authorization", b"Bearer nonsense"))
     assert await everyone(call) is ANONYMOUS
     assert call.hops == []
+
+
+def away() -> Vouching:
+    """A provider that cannot tell at the moment."""
+    return Vouching("away", Shed("identity_unavailable", 503, retry_after=1.0))
+
+
+async def test_a_provider_that_cannot_tell_leaves_it_to_the_others() -> None:
+    call = call_with()
+    assert await identify_by([away(), Vouching("b", ALICE)])(call) is ALICE
+    assert [(hop.name, hop.outcome, hop.waited) for hop in call.hops] == [
+        ("away", "unavailable", True),
+        ("b", "ok", False),
+    ]
+
+
+@pytest.mark.parametrize("other", [bad(), None])
+async def test_when_nobody_else_vouches_who_cannot_tell_has_the_last_word(other: BadCredential | None) -> None:
+    with pytest.raises(Shed) as raised:
+        await identify_by([Vouching("b", other), away()])(call_with())
+    assert (raised.value.code, raised.value.status) == ("identity_unavailable", 503)

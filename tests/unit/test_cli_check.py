@@ -136,3 +136,15 @@ def test_what_is_allowed_but_probably_not_meant_is_a_warning(tmp_path, capsys):
     assert "warning: store.url is memory: each of the 2 workers counts for itself" in capsys.readouterr().err
     assert main(["check", "--json", "-c", str(path)]) == 0
     assert len(json.loads(capsys.readouterr().out)["warnings"]) == 1
+
+
+@pytest.mark.parametrize(("url", "warned"), [("http://idp.example.com/jwks", True), ("http://127.0.0.1:9/jwks", False)])
+def test_keys_that_anybody_on_the_way_could_replace_are_a_warning(tmp_path, capsys, url, warned):
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        f"auth: {{providers: {{idp: {{type: jwt, jwks: '{url}', algorithms: [RS256]}}}}}}\n"
+        "upstreams: {up: {targets: ['http://127.0.0.1:1']}}\n"
+        "routes: [{name: all, match: {path: /**}, auth: {providers: [idp]}, upstream: up}]\n"
+    )
+    assert main(["check", "-c", str(path)]) == 0
+    assert ("auth.providers.idp: keys that come over http" in capsys.readouterr().err) == warned
