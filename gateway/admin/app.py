@@ -10,16 +10,18 @@ import asyncio
 import hmac
 import ipaddress
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from gateway.errors import PROBLEMS
 from gateway.process.link import LinkLostError
+from gateway.telemetry.exposition import exposition
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.]{1,255}))(?::[0-9]{1,5})?")
 
@@ -53,9 +55,9 @@ def admin_app(instance: Instance) -> web.Application:
     """The application; its handlers know nothing but the instance."""
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # In a thread: thousands of series take longer to print than a health check may wait for the loop.
-        body = await asyncio.to_thread(encode, instance.registry)
+        accept = request.headers.get("Accept", "")
+        body, content_type = await asyncio.to_thread(exposition, instance.registry, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:

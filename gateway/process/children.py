@@ -167,21 +167,21 @@ class Nursery:
         signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                for number in IGNORED:
+                    signal.signal(number, signal.SIG_IGN)
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
             ours.close()
             theirs.close()
             raise
-        if pid:
+        finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+        if pid:
             theirs.close()
             return pid, ours
         status = 1
         try:
-            signal.set_wakeup_fd(-1)
-            for number in IGNORED:
-                signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             ours.close()
             for child in self.children.values():  # who kept one would hide the supervisor's death from a sibling

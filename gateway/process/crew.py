@@ -91,7 +91,6 @@ class Crew:
         cells = self._supervisor.instance.take_set()
         config = self._supervisor.loaded.config
         post = worker.Post(
-            slot=slot,
             config=config,
             listeners=dict(self._supervisor.listening.current.clients),
             cells=self._supervisor.instance.cells / cells,

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from gateway.config.effective import effective
 from gateway.config.model import Config, JwtProvider
 from gateway.process.link import Link, Message
 from gateway.process.loops import run
-from gateway.process.worker import received_config
+from gateway.process.parcel import unpack
 from gateway.telemetry.cells import Summary
 from gateway.telemetry.collector import MetricsCollector, Snapshot
+from gateway.telemetry.exposition import registry_of
 from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP
 
 log = logging.getLogger("gateway.operator")
@@ -58,8 +57,7 @@ class Operator:
         self._summary = Summary(post.cells)
         self._leaving = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
+        self.registry = registry_of(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
 
     async def live(self) -> int:
         """Answer until the supervisor says `finish`, or is gone."""
@@ -112,7 +110,7 @@ class Operator:
             case "snapshot":
                 self._snapshot = message["snapshot"]
             case "config":
-                self._config = received_config(descriptors[0])
+                self._config = unpack(descriptors[0])
                 self._check_names()
             case "listen":
                 await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)

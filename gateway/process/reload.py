@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +21,7 @@ from gateway.process.certificates import Certificates
 from gateway.process.children import Child, ChildError
 from gateway.process.link import Message
 from gateway.process.listening import Plan
+from gateway.process.parcel import parcel
 from gateway.process.store import StoreServerError
 
 if TYPE_CHECKING:
@@ -89,7 +87,7 @@ class Reload:
         supervisor = self._supervisor
         workers = supervisor.crew.ready
         plan = supervisor.listening.plan(loaded.config)
-        with unnamed_file(supervisor.instance.folder, pickle.dumps(loaded.config, pickle.HIGHEST_PROTOCOL)) as file:
+        with parcel(loaded.config, supervisor.instance.folder) as file:
             try:
                 supervisor.store.open(loaded.config)
                 await self._prepare(workers, plan, file)
@@ -150,12 +148,3 @@ class Reload:
 def kept(plan: Plan) -> dict[str, tuple[int, bool]]:
     """How many sockets each address has, and whether they speak TLS."""
     return {address: (len(group.sockets), secure) for address, (group, secure) in plan.clients.items()}
-
-
-@contextmanager
-def unnamed_file(folder: Path, content: bytes) -> Iterator[int]:
-    """A descriptor of a file that has no name: it may hold secrets, and is gone with its last reader."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(content)
-        file.flush()
-        yield file.fileno()

@@ -1,7 +1,7 @@
 """The parent of all processes of a gateway: starts them, watches them, reloads them, ends them in order.
 
 It serves nobody and has no threads. What must not happen while a reload is under way, the birth of a worker,
-waits for it, and the other way round (`_steady`).
+waits for it, and the other way round (`Crew.steady`).
 """
 
 from __future__ import annotations

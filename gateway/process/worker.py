@@ -9,13 +9,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import pickle
 import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.assemble import Runtime, World, assemble
@@ -28,6 +26,7 @@ from gateway.parts import content
 from gateway.process.chores import Chores
 from gateway.process.link import Link, LinkLostError, Message
 from gateway.process.loops import run
+from gateway.process.parcel import unpack
 from gateway.telemetry.cells import SharedCells
 from gateway.telemetry.line_writer import LineWriter
 from gateway.telemetry.loop_lag import LoopLag
@@ -54,7 +53,6 @@ Listeners = dict[str, tuple[Group, bool]]
 class Post:
     """What a worker is given at birth."""
 
-    slot: int
     config: Config
     listeners: Listeners
     cells: Path
@@ -179,17 +177,16 @@ class Worker:
 
     async def _prepare(self, message: Message, descriptors: list[int]) -> Message:
         """Build another runtime beside the one that serves."""
-        world = World(self._metrics, self._writer, self._world.instance, message["embedded_store"])
+        world = replace(self._world, embedded_store=message["embedded_store"])
         try:
             with thread_yields():
                 self._prepared = await asyncio.to_thread(self._build, descriptors[0], world)
         except (OSError, ValueError) as error:
             return {"failed": str(error)}
-        self._world = world
         return {}
 
     def _build(self, descriptor: int, world: World) -> Prepared:
-        config = received_config(descriptor)
+        config = unpack(descriptor)
         return Prepared(config, assemble(config, world, self._runtime), listener_tls(config, self._tls))
 
     async def _commit(self, message: Message, _: list[int]) -> Message:
@@ -288,17 +285,6 @@ class Worker:
                 checked = store
                 await store.check()
             await asyncio.sleep(STORE_LOOK)
-
-
-def received_config(descriptor: int) -> Config:
-    """The configuration in a file that the supervisor has sent to all its children at once."""
-    try:
-        # Not read(): the position in the file belongs to all of them.
-        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
-    config: Config = pickle.loads(content)  # noqa: S301 - an unnamed file of our own parent process
-    return config
 
 
 def limits_of(config: Config) -> Limits:

@@ -6,12 +6,28 @@ import platform
 from collections.abc import Mapping
 from math import isnan
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.telemetry.tally import Family, Labels
 
 BUILD_INFO = Family("gateway_build_info", "gauge", "Always 1; its labels tell the version.", ("version", "python"))
+
+
+def registry_of(collector: Collector) -> CollectorRegistry:
+    """A registry of its own for one collector."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return registry
+
+
+def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """What `registry` says in the form that an Accept header asks for, and its content type. Takes its time."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
 
 
 def family_of(family: Family, series: Mapping[Labels, list[float]]) -> Metric:

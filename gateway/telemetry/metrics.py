@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.telemetry.exposition import build_info, family_of
+from gateway.telemetry.exposition import build_info, family_of, registry_of
 from gateway.telemetry.tally import Cells, Children, Counter, Family, Gauges, Histogram, Labels, Storage, Way
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -56,9 +56,7 @@ class Metrics(Collector):
     @property
     def registry(self) -> CollectorRegistry:
         """A registry with the numbers of this process alone."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return registry
+        return registry_of(self)
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
