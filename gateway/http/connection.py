@@ -256,22 +256,25 @@ class ServerConnection(asyncio.Protocol):
         if status != 499:
             reset(self._transport)  # no clean end of what it has got half of: RFC 9112 section 8
             return status
-        reply = self._server.app.refuse(call, error)
-        assert isinstance(reply.body, bytes)
-        self._write_whole(call.request.method, reply, reply.body, b"connection: close\r\n")
+        status = self._write_refusal(call, error)
         self._close()
-        return reply.status
+        return status
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what was no request, and close."""
         started = time.monotonic()
         app = self._server.app
         call = app.open(Request("", b"", Fields([]), self.peer))
-        reply = app.refuse(call, error)
-        assert isinstance(reply.body, bytes)
         self._closing = True
-        self._write_whole("", reply, reply.body, b"connection: close\r\n")
-        app.finished(call, reply.status, self._sent, 0, time.monotonic() - started)
+        status = self._write_refusal(call, error)
+        app.finished(call, status, self._sent, 0, time.monotonic() - started)
+
+    def _write_refusal(self, call: Call, error: GatewayError) -> int:
+        """The last reply on this connection; returns its status."""
+        reply = self._server.app.refuse(call, error)
+        assert isinstance(reply.body, bytes)
+        self._write_whole(call.request.method, reply, reply.body, b"connection: close\r\n")
+        return reply.status
 
     def _keep_or_close(self, request: Request, body: Body) -> bytes:
         """Settle whether another request may follow a reply with `body`, and what becomes of the request's."""

@@ -18,7 +18,7 @@ from tests.wire.actors import Client, Gateway, Upstream, Visit
 from tests.wire.certificates import Authority
 from tests.wire.conftest import Start
 from tests.wire.payloads import get, post
-from tests.wire.test_websocket_raw import SWITCH, handshake
+from tests.wire.test_websocket_raw import converse, echoing
 
 SHORT = 0.15
 
@@ -371,23 +371,10 @@ async def test_pieces_of_a_stream_come_as_they_are_sent_over_tls(
 async def test_websocket_bytes_and_ends_pass_over_the_listeners_tls(
     start: Start, upstream: Upstream, authority: Authority, tls: ssl.SSLContext
 ) -> None:
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.write(SWITCH + b"early")
-        while data := await visit.read():
-            await visit.write(data)
-            if data == b"bye":
-                visit.close()
-
-    upstream.script = script
+    upstream.script = echoing
     gateway = await start()
     client = await gateway.tls_client(await gateway.secure(tls), authority.client())
-    assert (await client.ask(handshake())).status == 101
-    assert await client.reader.readexactly(5) == b"early"
-    await client.send(b"hello")
-    assert await client.reader.readexactly(5) == b"hello"
-    await client.send(b"bye")
-    assert await client.rest() == b"bye"
+    await converse(client)
 
 
 @pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close_notify", "rst"])

@@ -11,7 +11,7 @@ import pytest
 from tests.wire.actors import OK, Upstream, Visit
 from tests.wire.certificates import Authority
 from tests.wire.conftest import Start
-from tests.wire.test_websocket_raw import SWITCH, handshake
+from tests.wire.test_websocket_raw import SWITCH, converse, echoing, handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -121,22 +121,9 @@ async def test_a_plain_upstream_behind_https_is_a_502_and_gets_no_request(
 
 
 async def test_websocket_bytes_and_ends_pass_over_tls(start: Start, secure: Upstream, authority: Authority) -> None:
-    async def script(visit: Visit) -> None:
-        await visit.request()
-        await visit.write(SWITCH + b"early")
-        while data := await visit.read():
-            await visit.write(data)
-            if data == b"bye":
-                visit.close()
-
-    secure.script = script
+    secure.script = echoing
     client = await (await start(https(secure, f"{{ca: {authority.file}}}"))).client()
-    assert (await client.ask(handshake())).status == 101
-    assert await client.reader.readexactly(5) == b"early"
-    await client.send(b"hello")
-    assert await client.reader.readexactly(5) == b"hello"
-    await client.send(b"bye")
-    assert await client.rest() == b"bye"
+    await converse(client)
 
 
 async def test_a_client_that_leaves_a_tunnel_over_tls_ends_it(

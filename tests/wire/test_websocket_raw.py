@@ -40,6 +40,25 @@ async def switching(visit: Visit, early: bytes = b"") -> None:
     await visit.write(SWITCH + early)
 
 
+async def echoing(visit: Visit) -> None:
+    """An upstream that speaks early, says everything again, and ends with "bye"."""
+    await switching(visit, b"early")
+    while data := await visit.read():
+        await visit.write(data)
+        if data == b"bye":
+            visit.close()
+
+
+async def converse(client: Client) -> None:
+    """With such an upstream, from the handshake to the end of both sides."""
+    assert (await client.ask(handshake())).status == 101
+    assert await client.reader.readexactly(5) == b"early"
+    await client.send(b"hello")
+    assert await client.reader.readexactly(5) == b"hello"
+    await client.send(b"bye")
+    assert await client.rest() == b"bye"
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
