@@ -10,20 +10,19 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
 
-from gateway.auth import configured
-from gateway.auth.issuers import jwt_provider
+from gateway.auth.asking import Issuer
+from gateway.auth.identity import Identity
 from gateway.auth.keyset import KeySet
-from gateway.auth.providers import Provider
-from gateway.auth.roles import Matrix, matrix
+from gateway.auth.records import Records
+from gateway.auth.throttle import FailureLimit
 from gateway.config.model import Config, RateLimit
 from gateway.config.model import Fallback as FallbackConfig
-from gateway.config.model import JwtProvider as JwtSettings
 from gateway.config.model import Route as RouteConfig
 from gateway.config.model import Target as TargetConfig
 from gateway.config.model import Upstream as UpstreamConfig
@@ -85,6 +84,8 @@ class Runtime:
     parts: Parts
     key_sets: list[KeySet]
     """Those that issuers publish."""
+    issuers: list[Issuer]
+    """Those that are asked about tokens."""
 
     def start(self) -> None:
         """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
@@ -95,6 +96,8 @@ class Runtime:
         """Let go of pooled connections, of the store and of what `start` began."""
         for keys in self.key_sets:
             await keys.close()
+        for issuer in self.issuers:
+            await issuer.close()
         for upstream in self.upstreams.values():
             for target in upstream.targets:
                 target.pool.close()
@@ -106,7 +109,7 @@ class Runtime:
         for part in left:
             if isinstance(part, Pool):
                 part.close()
-        late: list[KeySet | RateStore] = [part for part in left if isinstance(part, KeySet)]
+        late: list[KeySet | Issuer | RateStore] = [part for part in left if isinstance(part, KeySet | Issuer)]
         if self.store is not successor.store:
             late.append(self.store)
         if late:
@@ -144,6 +147,8 @@ class World:
     """Tells this gateway apart from others in Via: the same for all its workers."""
     embedded_store: str = ""
     """Where the embedded store listens, as a URL, when there is one."""
+    records: Records = field(default_factory=Records)
+    """What operators have decided about credentials, up to now."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -155,12 +160,11 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
     world = world if world is not None else World(Metrics(), instance=os.urandom(4).hex())
     parts = Parts(previous.parts if previous is not None else None)
     store = _rate_store(config, world, parts)
-    providers = {name: provider(config, name, parts) for name in config.auth.providers}
-    roles = matrix(config.auth.roles)
-    withheld = frozenset(configured.withheld(config))
-    upstreams = {name: _upstream(name, settings, withheld, world, parts) for name, settings in config.upstreams.items()}
+    failures = _failure_limit(config, store, world, parts)
+    identity = Identity(config, parts, world.records, failures, clock=world.clock)
+    upstreams = {name: _upstream(name, settings, identity, world, parts) for name, settings in config.upstreams.items()}
     rules = [
-        rule(settings, _route(config, settings, providers, roles, store, upstreams[settings.upstream], world.clock))
+        rule(settings, _route(config, settings, identity, store, upstreams[settings.upstream], world.clock))
         for settings in config.routes
     ]
     log_to = world.access_log if config.logging.access != "off" else None
@@ -175,7 +179,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         to_https=_https_port(config),
     )
     parts.settle()
-    return Runtime(handler, world.metrics, store, upstreams, parts, parts.of(KeySet))
+    return Runtime(handler, world.metrics, store, upstreams, parts, parts.of(KeySet), parts.of(Issuer))
 
 
 def _https_port(config: Config) -> int | None:
@@ -213,20 +217,18 @@ def _try(call: Call) -> Awaitable[Reply]:
 def _route(
     config: Config,
     settings: RouteConfig,
-    providers: Mapping[str, Provider],
-    roles: Matrix,
+    identity: Identity,
     store: RateStore,
     upstream: Upstream,
     clock: Callable[[], float],
 ) -> Route:
     """The door's statements for one route, in front of its upstream's road."""
-    auth = settings.auth
     limits = [_limit(config, settings.name, number, limit) for number, limit in enumerate(settings.rate_limit)]
     entries = [_static(entry) for entry in settings.fallback]
     return Route(
         name=settings.name,
-        identify=configured.identify(config, auth, providers),
-        permit=configured.permit(auth, roles),
+        identify=identity.identify(settings.auth),
+        permit=identity.permit(settings.auth),
         take_quota=take_quota(limits, store) if limits else unlimited,
         # The fallback has the last word, even over a deadline that has passed.
         send=pipe(fallback(entries, clock) if entries else None, to=upstream.send),
@@ -247,16 +249,6 @@ def rule(settings: RouteConfig, built: T) -> Rule[T]:
         target=built,
         name=settings.name,
     )
-
-
-def provider(config: Config, name: str, parts: Parts | None = None) -> Provider:
-    """The identity provider called `name`, ready to verify."""
-    settings, parts = config.auth.providers[name], parts or Parts()
-    if isinstance(settings, JwtSettings):
-        return jwt_provider(name, settings, parts)
-    known = configured.consumers(config)
-    key = ("provider", name, settings.model_dump_json(), known)
-    return parts.get(key, lambda: configured.provider(name, settings, known))
 
 
 def _limit(config: Config, route: str, number: int, limit: str | RateLimit) -> Limit:
@@ -298,11 +290,21 @@ def _rate_store(config: Config, world: World, parts: Parts) -> RateStore:
     )
 
 
-def _upstream(name: str, settings: UpstreamConfig, identity: frozenset[bytes], world: World, parts: Parts) -> Upstream:
+def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts) -> FailureLimit | None:
+    """Counts wrong credentials where the limits are counted, for all routes together."""
+    allowed = config.auth.failure_limit
+    if allowed is None:
+        return None
+    counted = rate("auth.failure_limit", allowed.limit, allowed.window)
+    return parts.get(("failures", counted, store), lambda: FailureLimit(counted, store, world.clock))
+
+
+def _upstream(name: str, settings: UpstreamConfig, identity: Identity, world: World, parts: Parts) -> Upstream:
     files = settings.tls and tuple(map(content, (settings.tls.ca, settings.tls.certificate, settings.tls.key)))
+    withheld, signer = identity.withheld, identity.signer
     forwarder = parts.get(
-        ("forwarder", identity, settings.host, world.instance),
-        lambda: Forwarder(identity=identity, host=settings.host, instance=world.instance),
+        ("forwarder", withheld, settings.host, world.instance, (signer, name) if signer is not None else None),
+        lambda: Forwarder(identity=withheld, host=settings.host, instance=world.instance, signer=signer, audience=name),
     )
 
     def make() -> Upstream:

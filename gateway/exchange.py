@@ -161,6 +161,14 @@ class Request:
         return self.fields.headers
 
 
+class Hidden(NamedTuple):
+    """Where credentials stand that end at the gateway."""
+
+    headers: frozenset[bytes]
+    """Lowercase names."""
+    cookies: frozenset[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who is calling, once a provider has vouched for it."""
@@ -179,6 +187,10 @@ class Caller:
     """Identity headers for the upstream, ready to write."""
     expires: float = NEVER
     """Wall-clock second at which the credential ends."""
+    hidden: Hidden | None = None
+    """Of its credentials; None when they go on to the upstream as they came."""
+    signed: bool = False
+    """The upstream gets a token of the gateway's own, which tells who is calling."""
 
 
 ANONYMOUS = Caller()
@@ -203,7 +215,8 @@ class Hop(NamedTuple):
     """One stage's part in a call, for metrics, log and trace."""
 
     stage: str
-    """auth, limit, connect, try, wait (between tries), withheld (a retry), fallback, stream (of the reply)."""
+    """auth, ask (an issuer about a token), limit, connect, try, wait (between tries), withheld (a retry), fallback,
+    stream (of the reply)."""
     name: str
     """Which one: the provider, the policy, the target, the fallback's kind."""
     outcome: str

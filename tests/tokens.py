@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
-from gateway.auth.providers import BadCredential
+from gateway.auth.providers import BadCredential, Provider
 from gateway.auth.tokens import JwtProvider
 from gateway.exchange import Call, Caller, Fields, Headers, Peer, Request, header
 from tests.fakes import Clock
@@ -82,7 +82,7 @@ def provider(**changes: Any) -> JwtProvider:
     return JwtProvider("idp", **(usual | changes))
 
 
-async def refusal(provider: JwtProvider, call: Call) -> BadCredential:
+async def refusal(provider: Provider, call: Call) -> BadCredential:
     """The refusal of this call, which must be a 401 that says how to authenticate."""
     with pytest.raises(BadCredential) as caught:
         await provider.identify(call)

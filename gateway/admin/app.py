@@ -12,16 +12,19 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.errors import PROBLEMS
+from gateway.admin.answers import LARGEST_BODY, answer, problem
+from gateway.admin.credentials import Credentials
 from gateway.process.link import LinkLostError
 from gateway.telemetry.exposition import exposition
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from gateway.auth.ledger import Ledger
+    from gateway.config import Config
 
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.]{1,255}))(?::[0-9]{1,5})?")
 
@@ -44,6 +47,18 @@ class Instance(Protocol):
     def config(self) -> dict[str, Any]:
         """The effective configuration, secrets masked, and its hash."""
 
+    @property
+    def settings(self) -> Config:
+        """The configuration in force."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The API keys and revocations of operators."""
+
+    @property
+    def jwks(self) -> bytes | None:
+        """The public key of the gateway's own tokens (RFC 7517); None when it signs none."""
+
     async def reload(self) -> dict[str, Any]:
         """Reload; `reloaded` tells whether, `errors` or `detail` why not."""
 
@@ -53,6 +68,13 @@ class Instance(Protocol):
 
 def admin_app(instance: Instance) -> web.Application:
     """The application; its handlers know nothing but the instance."""
+    app = web.Application(middlewares=[_problems, _guard(instance)], client_max_size=LARGEST_BODY)
+    app.add_routes([*_watching(instance), *_operating(instance), *Credentials(instance).routes()])
+    return app
+
+
+def _watching(instance: Instance) -> list[web.RouteDef]:
+    """For everybody who can reach the listener."""
 
     async def metrics(request: web.Request) -> web.Response:
         # In a thread: thousands of series take longer to print than a health check may wait for the loop.
@@ -61,41 +83,56 @@ def admin_app(instance: Instance) -> web.Application:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
-        return _json(200, {"status": "ok"})
+        return answer(200, {"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
-        reasons = instance.reasons()
-        return _json(503, {"status": "unavailable", "reasons": reasons}) if reasons else _json(200, {"status": "ready"})
+        if reasons := instance.reasons():
+            return answer(503, {"status": "unavailable", "reasons": reasons})
+        return answer(200, {"status": "ready"})
+
+    async def jwks(_: web.Request) -> web.Response:
+        if instance.jwks is None:
+            raise web.HTTPNotFound
+        headers = {"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=300"}
+        return web.Response(body=instance.jwks, headers=headers)
+
+    return [
+        web.get("/metrics", metrics),
+        web.get("/healthz", healthz),
+        web.get("/readyz", readyz),
+        web.get("/.well-known/jwks.json", jwks),
+    ]
+
+
+def _operating(instance: Instance) -> list[web.RouteDef]:
+    """For operators."""
 
     async def config(_: web.Request) -> web.Response:
-        return _json(200, instance.config())
+        return answer(200, instance.config())
 
     async def reload(_: web.Request) -> web.Response:
         try:
             outcome = await instance.reload()
         except (LinkLostError, TimeoutError):
-            return _problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
+            return problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
         if outcome["reloaded"]:
-            return _json(200, outcome)
+            return answer(200, outcome)
         if "errors" in outcome:
-            return _problem(422, "invalid_request", "The new configuration was refused", errors=outcome["errors"])
-        return _problem(500, "internal", "The reload failed; the old configuration stays", detail=outcome["detail"])
+            return problem(422, "invalid_request", "The new configuration was refused", errors=outcome["errors"])
+        return problem(500, "internal", "The reload failed; the old configuration stays", detail=outcome["detail"])
 
     async def drain(_: web.Request) -> web.Response:
         try:
             await instance.drain()
         except LinkLostError:
-            return _problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
-        return _json(202, {"status": "draining"})
+            return problem(503, "internal", "The gateway does not answer", detail="Its log may tell more.")
+        return answer(202, {"status": "draining"})
 
-    app = web.Application(middlewares=[_problems, _guard(instance)])
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/api/v1/config", config)
-    app.router.add_post("/api/v1/reload", reload)
-    app.router.add_post("/api/v1/drain", drain)
-    return app
+    return [
+        web.get("/api/v1/config", config),
+        web.post("/api/v1/reload", reload),
+        web.post("/api/v1/drain", drain),
+    ]
 
 
 def _guard(instance: Instance) -> Middleware:
@@ -113,14 +150,14 @@ def _guard(instance: Instance) -> Middleware:
             sent = request.headers.get("Authorization", "")
             if not hmac.compare_digest(sent.encode(errors="surrogateescape"), f"Bearer {instance.token}".encode()):
                 headers = {"WWW-Authenticate": 'Bearer realm="gateway admin"'}
-                return _problem(401, "unauthenticated", "The admin API needs its token", headers=headers)
+                return problem(401, "unauthenticated", "The admin API needs its token", headers=headers)
         elif not (_local(request.remote) and _by_address(request.host)):
             detail = (
                 "Without listen.admin_token it answers only callers on this machine, asked by address or localhost."
             )
-            return _problem(403, "forbidden", "The admin API is not for you", detail=detail)
+            return problem(403, "forbidden", "The admin API is not for you", detail=detail)
         if request.method != "GET" and CLIENT not in request.headers:
-            return _problem(403, "forbidden", "Not from a browser", detail=f"Send the header {CLIENT}.")
+            return problem(403, "forbidden", "Not from a browser", detail=f"Send the header {CLIENT}.")
         return await handler(request)
 
     return guard
@@ -158,21 +195,8 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        return _problem(405, "method_not_allowed", "Method not allowed here", headers={"Allow": allowed})
+        return problem(405, "method_not_allowed", "Method not allowed here", headers={"Allow": allowed})
     except web.HTTPNotFound:
-        return _problem(404, "no_route", "No such admin page")
-
-
-def _problem(
-    status: int, code: str, title: str, *, headers: dict[str, str] | None = None, **members: object
-) -> web.Response:
-    problem = {"type": PROBLEMS + code, "title": title, "status": status, "code": code, **members}
-    return web.Response(
-        status=status,
-        body=orjson.dumps(problem),
-        headers={"Content-Type": "application/problem+json", **(headers or {})},
-    )
-
-
-def _json(status: int, value: dict[str, Any]) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")
+        return problem(404, "no_route", "No such admin page")
+    except web.HTTPRequestEntityTooLarge:
+        return problem(413, "body_too_large", "The request body is too large", detail=f"{LARGEST_BODY} bytes at most.")

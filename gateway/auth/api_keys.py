@@ -5,31 +5,45 @@ in a dictionary tells nothing about the others. A key never reaches an upstream:
 `http/forward.py` drops, and `without` cuts its parameter out of the query.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-from gateway.auth.consumers import Consumer, by_key
+from gateway.auth.consumers import Consumer
 from gateway.auth.door import Identify
-from gateway.auth.providers import REALM, BadCredential
+from gateway.auth.providers import REALM, BadCredential, Reason
 from gateway.exchange import Call, Caller, header_values
 
 
 class ApiKeyProvider:
-    """Knows the keys of all consumers. At least one of `header` (lowercase) and `query` names where a key stands."""
+    """Knows the keys of all consumers, those of the configuration and those that were made since.
+
+    At least one of `header` (lowercase) and `query` names where a key stands.
+    """
 
     challenge = b"ApiKey " + REALM
 
     def __init__(
-        self, name: str, *, consumers: Iterable[Consumer], header: bytes | None = None, query: bytes | None = None
+        self,
+        name: str,
+        *,
+        consumers: Iterable[Consumer],
+        header: bytes | None = None,
+        query: bytes | None = None,
+        signed: bool = False,
+        stored: Callable[[bytes], str | None] = lambda digest: None,
     ) -> None:
+        """`stored` finds the name of the consumer who owns a key by its SHA-256; it raises Shed when it cannot tell."""
         self.name = name
         self._header = header
         self._query = query
-        self._callers = by_key(consumers, name)
+        self._stored = stored
+        known = tuple(consumers)
+        self._consumers = {each.name: each.caller(name, signed=signed) for each in known}
+        self._callers = {digest: self._consumers[each.name] for each in known for digest in each.keys}
 
     async def identify(self, call: Call) -> Caller | None:
-        """The caller, None without a key. Raises BadCredential (401)."""
+        """The caller, None without a key. Raises BadCredential (401), Shed (503)."""
         fields, name = call.request.fields, self._header
         key = fields.index.get(name) if name is not None else None
         several = key is not None and fields.repeated and len(header_values(fields.headers, name or b"")) > 1
@@ -40,11 +54,16 @@ class ApiKeyProvider:
         if key is None:
             return None
         if several:  # whoever comes after us may read another one
-            raise BadCredential("There is more than one API key.", self.challenge)
-        caller = self._callers.get(sha256(key).digest())
+            raise self.refusal("There is more than one API key.", "ambiguous")
+        digest = sha256(key).digest()
+        caller = self._callers.get(digest) or self._consumers.get(self._stored(digest) or "")
         if caller is None:
-            raise BadCredential("The API key is not valid.", self.challenge)
+            raise self.refusal("The API key is not valid.", "unknown")
         return caller
+
+    def refusal(self, detail: str, reason: Reason) -> BadCredential:
+        """A 401 that asks for another key."""
+        return BadCredential(detail, self.challenge, reason, self.name)
 
 
 def values(query: bytes, name: bytes) -> list[bytes]:

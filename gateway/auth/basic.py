@@ -16,12 +16,12 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from gateway.auth import passwords
+from gateway.auth.bearer import DIGEST
 from gateway.auth.consumers import Consumer
 from gateway.auth.passwords import Scrypt
-from gateway.auth.providers import REALM, BadCredential
-from gateway.auth.tokens import DIGEST
+from gateway.auth.providers import REALM, BadCredential, Reason
 from gateway.errors import Shed
-from gateway.exchange import Call, Caller, Fields, header_values
+from gateway.exchange import Call, Caller, Fields, Hidden, header_values
 
 SCHEME = re.compile(rb"[Bb][Aa][Ss][Ii][Cc](?![!#$%&'*+.^_`|~0-9A-Za-z-])")
 CREDENTIAL = re.compile(rb"[A-Za-z]{5} ([A-Za-z0-9+/]+={0,2})")
@@ -39,6 +39,9 @@ REMEMBERED_FOR = 60.0
 MOST_REMEMBERED = 10_000
 MOST_WAITING = 8
 """Passwords being checked or waiting for it, about 2 s of work; one more is turned away."""
+
+AUTHORIZATION = Hidden(frozenset((b"authorization",)), frozenset())
+"""Where name and password stand."""
 
 NOBODY = Scrypt(passwords.N, passwords.R, passwords.P, b"no such user....", bytes(32))
 """Takes the time of a password where there is none."""
@@ -61,12 +64,18 @@ class BasicProvider:
         name: str,
         *,
         consumers: Iterable[Consumer],
+        hidden: Hidden | None = AUTHORIZATION,
+        signed: bool = False,
         clock: Callable[[], float] = time.monotonic,
         matches: Callable[[Scrypt, bytes], bool] = Scrypt.matches,
     ) -> None:
-        """`matches` takes its time, and is called in a thread."""
+        """With `hidden` None the upstream gets the password. `matches` takes its time, and is called in a thread."""
         self.name = name
-        self._logins = {c.name: Login(c.password, c.caller(name)) for c in consumers if c.password is not None}
+        self._logins = {
+            each.name: Login(each.password, each.caller(name, hidden, signed))
+            for each in consumers
+            if each.password is not None
+        }
         # As dear as the dearest, or else the wait would tell who exists.
         passwords = (login.password for login in self._logins.values())
         dearest = max(passwords, key=lambda password: password.cost, default=NOBODY)
@@ -95,17 +104,21 @@ class BasicProvider:
             check = self._checks[digest] = asyncio.create_task(self._check(user, password, digest))
         caller = await asyncio.shield(check)  # whoever leaves does not end it for the others
         if caller is None:
-            raise self._bad("User name or password is not valid.")
+            raise self.refusal("User name or password is not valid.", "unknown")
         return caller
+
+    def refusal(self, detail: str, reason: Reason) -> BadCredential:
+        """A 401 that asks again."""
+        return BadCredential(detail, self.challenge, reason, self.name)
 
     def _digest(self, fields: Fields, credential: bytes) -> bytes:
         """The name under which this credential is remembered."""
         digest = fields.derived.get(DIGEST)  # of a head that was seen before on this connection
         if digest is None:
             if fields.repeated and len(header_values(fields.headers, b"authorization")) > 1:
-                raise self._bad("There is more than one Authorization header.")
+                raise self.refusal("There is more than one Authorization header.", "ambiguous")
             if len(credential) > LONGEST:
-                raise self._bad("The Authorization header is too large.")
+                raise self.refusal("The Authorization header is too large.", "too_large")
             digest = fields.derived[DIGEST] = sha256(credential).digest()
         return digest
 
@@ -116,11 +129,11 @@ class BasicProvider:
             raw = b64decode(found[1], validate=True) if found is not None and len(credential) <= LONGEST else b""
             text = raw.decode()
         except ValueError:
-            raise self._bad("The Authorization header is malformed.") from None
+            raise self.refusal("The Authorization header is malformed.", "malformed") from None
         user, colon, password = text.partition(":")
         # Other base64 of the same bytes, with stray bits at its end, would be another credential to others.
         if found is None or b64encode(raw) != found[1] or not user or not colon or CONTROL.search(text):
-            raise self._bad("The Authorization header is malformed.")
+            raise self.refusal("The Authorization header is malformed.", "malformed")
         return user, password.encode()
 
     async def _check(self, user: str, password: bytes, digest: bytes) -> Caller | None:
@@ -139,6 +152,3 @@ class BasicProvider:
             self._verified.popitem(last=False)
         self._verified[digest] = login.caller, self._clock() + REMEMBERED_FOR
         return login.caller
-
-    def _bad(self, detail: str) -> BadCredential:
-        return BadCredential(detail, self.challenge)

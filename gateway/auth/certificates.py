@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from gateway.auth.consumers import Consumer, common_name
-from gateway.auth.providers import REALM, BadCredential
+from gateway.auth.providers import REALM, BadCredential, Reason
 from gateway.exchange import Call, Caller, ClientCertificate
 
 REMEMBERED = 4096
@@ -24,9 +24,16 @@ class CertificateProvider:
 
     challenge = b"ClientCertificate " + REALM
 
-    def __init__(self, name: str, *, consumers: Iterable[Consumer], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        consumers: Iterable[Consumer],
+        signed: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.name = name
-        self._callers = {each.certificate: each.caller(name) for each in consumers if each.certificate}
+        self._callers = {each.certificate: each.caller(name, None, signed) for each in consumers if each.certificate}
         self._clock = clock
 
     async def identify(self, call: Call) -> Caller | None:
@@ -35,13 +42,18 @@ class CertificateProvider:
         if certificate is None:
             return None
         if self._clock() >= certificate.expires:  # connections may outlive what they began with
-            raise BadCredential("The client certificate has expired.", self.challenge, "expired")
+            raise self.refusal("The client certificate has expired.", "expired")
         callers = self._callers
         found = [callers[name] for name in names(certificate) if name in callers]
-        if len(found) != 1:
-            detail = "The client certificate is not known." if not found else "The client certificate is ambiguous."
-            raise BadCredential(detail, self.challenge)
+        if not found:
+            raise self.refusal("The client certificate is not known.", "unknown")
+        if len(found) > 1:
+            raise self.refusal("The client certificate is ambiguous.", "ambiguous")
         return found[0]
+
+    def refusal(self, detail: str, reason: Reason) -> BadCredential:
+        """A 401, although another certificate takes another connection."""
+        return BadCredential(detail, self.challenge, reason, self.name)
 
 
 @lru_cache(REMEMBERED)

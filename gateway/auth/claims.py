@@ -7,7 +7,8 @@ reader converts the next reads otherwise.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.exchange import Caller
+from gateway.auth.providers import Reason
+from gateway.exchange import NEVER, Caller, Hidden
 
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999: a time beyond it is a mistake or an attempt to never expire."""
@@ -15,34 +16,48 @@ LAST_SECOND = 253_402_300_799
 CONSUMER, SCOPES, ROLES, TIER = "consumer", "scopes", "roles", "tier"
 DEFAULTS: Mapping[str, str] = {CONSUMER: "sub", SCOPES: "scope", ROLES: "roles", TIER: "tier"}
 
+ABSENT = object()
+"""Told apart from every value a claim may have, null included."""
+
 
 class ClaimError(ValueError):
-    """Signed, but not good for us now; the text is for the client. `expired` sets that case apart."""
+    """Signed, but not good for us now; the text is for the client."""
 
-    def __init__(self, detail: str, *, expired: bool = False) -> None:
+    def __init__(self, detail: str, reason: Reason = "claims") -> None:
         super().__init__(detail)
-        self.expired = expired
+        self.reason: Reason = reason
 
 
 def check(
-    claims: Mapping[str, Any], now: float, *, issuer: str | None, audience: frozenset[str], leeway: float
+    claims: Mapping[str, Any],
+    now: float,
+    *,
+    issuer: str | None,
+    audience: frozenset[str],
+    leeway: float,
+    endless: bool = False,
 ) -> float:
-    """Judge the registered claims; returns the second at which the token ends. Raises ClaimError."""
+    """Judge the registered claims; returns the second at which the token ends. Raises ClaimError.
+
+    A token that does not say when it ends is refused, unless it may be `endless`.
+    """
     expires = _time(claims, "exp")
     if expires is None:
-        raise ClaimError("The token has no expiry.")
+        if not endless:
+            raise ClaimError("The token has no expiry.")
+        expires = NEVER
     if now >= expires + leeway:
-        raise ClaimError("The token has expired.", expired=True)
+        raise ClaimError("The token has expired.", "expired")
     for name in ("nbf", "iat"):
         begins = _time(claims, name)
         if begins is not None and now + leeway < begins:
-            raise ClaimError("The token is not valid yet.")
+            raise ClaimError("The token is not valid yet.", "not_yet_valid")
     if issuer is not None and claims.get("iss") != issuer:
-        raise ClaimError("The token is from another issuer.")
+        raise ClaimError("The token is from another issuer.", "issuer")
     if audience:
         meant_for = claims.get("aud")
         if audience.isdisjoint([meant_for] if isinstance(meant_for, str) else _strings(meant_for)):
-            raise ClaimError("The token is for another audience.")
+            raise ClaimError("The token is for another audience.", "audience")
     return expires
 
 
@@ -53,6 +68,8 @@ def caller(
     paths: Mapping[str, str],
     forward: Sequence[tuple[bytes, str]],
     expires: float,
+    hidden: Hidden | None = None,
+    signed: bool = False,
 ) -> Caller:
     """The caller these claims describe. Raises ClaimError when a claim we use has the wrong type."""
     consumer = find(claims, paths[CONSUMER], "")
@@ -72,19 +89,27 @@ def caller(
         claims=claims,
         forward=tuple((name, value) for name, value in sent if value is not None),
         expires=expires,
+        hidden=hidden,
+        signed=signed,
     )
 
 
 def find(claims: Mapping[str, Any], path: str, missing: object = None) -> Any:
-    """The claim at a dotted path; a claim whose whole name is `path` (`https://example.com/roles`) goes first."""
+    """The claim at a dotted path.
+
+    Names may have dots themselves (`https://example.com/roles`), so the longest beginning that is a name goes first.
+    """
     if path in claims:
         return claims[path]
-    value: Any = claims
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return missing
-        value = value[name]
-    return value
+    end = path.rfind(".")
+    while end > 0:
+        within = claims.get(path[:end])
+        if isinstance(within, dict):
+            value = find(within, path[end + 1 :], ABSENT)
+            if value is not ABSENT:
+                return value
+        end = path.rfind(".", 0, end)
+    return missing
 
 
 def header_value(value: object) -> bytes | None:

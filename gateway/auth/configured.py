@@ -1,45 +1,84 @@
 """From `auth` of the configuration to the providers of known callers, and to what a route asks of its callers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from gateway.auth import passwords
 from gateway.auth.api_keys import ApiKeyProvider, without
 from gateway.auth.basic import BasicProvider
+from gateway.auth.bearer import Bearer, Places
+from gateway.auth.by_issuer import Issuers
 from gateway.auth.certificates import CertificateProvider
+from gateway.auth.claim_rules import by_claims
 from gateway.auth.consumers import Consumer
-from gateway.auth.door import Identify, everyone, identify_by
-from gateway.auth.permissions import Permit, anyone, permit_by
+from gateway.auth.door import Identify
+from gateway.auth.permissions import Permit, anyone, by_roles, by_scopes, in_turn, or_ask_who
+from gateway.auth.places import OtherPlaces
 from gateway.auth.providers import Provider
+from gateway.auth.records import Records
 from gateway.auth.roles import Matrix
-from gateway.config import auth as settings
+from gateway.auth.tokens import JwtProvider
+from gateway.config import providers as settings
 from gateway.config.consumers import Consumer as ConsumerSettings
 from gateway.config.model import Config, RouteAuth
+from gateway.config.route_auth import AllOf, AnyOf
+from gateway.exchange import Hidden
 
 OfConsumers = settings.ApiKeyProvider | settings.BasicProvider | settings.CertificateProvider
 """The settings of providers that vouch for the configuration's own consumers."""
 
-
-def identify(config: Config, auth: RouteAuth | None, providers: Mapping[str, Provider]) -> Identify:
-    """Who is calling, on a route with these settings."""
-    if auth is None:
-        return everyone
-    asked = identify_by([providers[name] for name in auth.providers], optional=auth.optional)
-    given = [config.auth.providers[name] for name in auth.providers]
-    parameters = [each.query.encode() for each in given if isinstance(each, settings.ApiKeyProvider) and each.query]
-    return without(asked, parameters) if parameters else asked
+InQuery = settings.ApiKeyProvider | settings.BearerProvider
+"""The settings of providers whose credentials may stand in the query: none of them is forwarded there."""
 
 
-def permit(auth: RouteAuth | None, roles: Matrix) -> Permit:
+def by_issuer(given: Mapping[str, settings.Provider], providers: Mapping[str, Provider]) -> list[Provider]:
+    """The providers in their order; those of JWTs in the same places as one, where the first of them stands."""
+    groups: dict[object, list[Provider]] = {}
+    for name, each in given.items():
+        same = (each.header, each.cookie, each.query, each.origins) if isinstance(each, settings.JwtProvider) else name
+        groups.setdefault(same, []).append(providers[name])
+    return [_as_one(group) for group in groups.values()]
+
+
+def _as_one(group: Sequence[Provider]) -> Provider:
+    issuers = [each for each in group if isinstance(each, JwtProvider)]
+    return Issuers(issuers) if len(issuers) > 1 else group[0]
+
+
+def permit(
+    auth: RouteAuth | None,
+    roles: Matrix,
+    providers: Mapping[str, Provider],
+    clock: Callable[[], float] = time.time,
+) -> Permit:
     """Whether the caller may, on a route with these settings."""
-    if auth is None or not (auth.scopes or auth.roles):
+    if auth is None:
         return anyone
-    return permit_by(auth.scopes, auth.roles or (), roles)
+    asked = []
+    if auth.scopes:
+        lists = {method: [_scope(entry) for entry in entries] for method, entries in auth.scopes.items()}
+        asked.append(by_scopes(lists, roles))
+    if isinstance(auth.roles, AllOf):
+        asked.append(by_roles(auth.roles.all, roles, every=True))
+    elif auth.roles:
+        asked.append(by_roles(auth.roles, roles))
+    if auth.claims or auth.max_age is not None:
+        asked.append(by_claims(auth.claims, auth.max_age, clock=clock))
+    if auth.optional and asked:
+        return or_ask_who(in_turn(*asked), [providers[name].challenge for name in auth.providers])
+    return in_turn(*asked)
+
+
+def without_parameters(identify: Identify, given: Iterable[settings.Provider]) -> Identify:
+    """`identify`, after which no credential stands in the query any more."""
+    parameters = [each.query.encode() for each in given if isinstance(each, InQuery) and each.query]
+    return without(identify, parameters) if parameters else identify
 
 
 def withheld(config: Config) -> Iterator[bytes]:
     """Headers that no client sends through to an upstream: identity, which is the gateway's to tell, and API keys."""
     for each in config.auth.providers.values():
-        if isinstance(each, settings.JwtProvider):
+        if isinstance(each, settings.BearerProvider):
             yield from (name.lower().encode() for name in each.forward)
         elif isinstance(each, settings.ApiKeyProvider) and each.header:
             yield each.header.lower().encode()
@@ -50,8 +89,32 @@ def consumers(config: Config) -> tuple[Consumer, ...]:
     return tuple(_consumer(name, each) for name, each in config.auth.consumers.items())
 
 
-def provider(name: str, given: OfConsumers, known: Sequence[Consumer]) -> Provider:
+def places(given: settings.BearerProvider) -> Places:
+    """Where the tokens of a provider stand."""
+    if given.header is None and given.cookie is None and given.query is None:
+        return Bearer()
+    return OtherPlaces(
+        header=given.header.lower().encode() if given.header else None,
+        cookie=given.cookie.encode() if given.cookie else None,
+        query=given.query.encode() if given.query else None,
+        origins=[origin.encode() for origin in given.origins],
+    )
+
+
+def hidden_of(given: settings.BearerProvider | settings.BasicProvider) -> tuple[Hidden | None, bool]:
+    """What of these credentials ends at the gateway, and whether the upstream gets a signed token instead."""
+    if given.credential == "forward":
+        return None, False
+    headers, cookies = {b"authorization"}, set()
+    if isinstance(given, settings.BearerProvider):
+        headers |= {given.header.lower().encode()} if given.header else set()
+        cookies |= {given.cookie.encode()} if given.cookie else set()
+    return Hidden(frozenset(headers), frozenset(cookies)), given.credential == "sign"
+
+
+def provider(name: str, given: OfConsumers, known: Sequence[Consumer], records: Records) -> Provider:
     """A provider that vouches for `known`."""
+    signed = given.credential == "sign"
     match given:
         case settings.ApiKeyProvider(header=header, query=query):
             return ApiKeyProvider(
@@ -59,11 +122,13 @@ def provider(name: str, given: OfConsumers, known: Sequence[Consumer]) -> Provid
                 consumers=known,
                 header=header.lower().encode() if header else None,
                 query=query.encode() if query else None,
+                signed=signed,
+                stored=records.consumer_of,
             )
         case settings.BasicProvider():
-            return BasicProvider(name, consumers=known)
+            return BasicProvider(name, consumers=known, hidden=hidden_of(given)[0], signed=signed)
         case settings.CertificateProvider():
-            return CertificateProvider(name, consumers=known)
+            return CertificateProvider(name, consumers=known, signed=signed)
 
 
 def _consumer(name: str, given: ConsumerSettings) -> Consumer:
@@ -76,3 +141,7 @@ def _consumer(name: str, given: ConsumerSettings) -> Consumer:
         roles=frozenset(given.roles),
         tier=given.tier or "",
     )
+
+
+def _scope(entry: str | AnyOf) -> str | tuple[str, ...]:
+    return entry if isinstance(entry, str) else entry.any

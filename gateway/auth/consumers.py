@@ -3,11 +3,10 @@
 A consumer is one caller, whichever of its credentials it shows: limits count it once, metrics show its name.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.auth.passwords import Scrypt
-from gateway.exchange import Caller
+from gateway.exchange import Caller, Hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +23,8 @@ class Consumer:
     roles: frozenset[str] = frozenset()
     tier: str = ""
 
-    def caller(self, provider: str) -> Caller:
-        """Who it is when `provider` vouches."""
+    def caller(self, provider: str, hidden: Hidden | None = None, signed: bool = False) -> Caller:
+        """Who it is when `provider` vouches; `hidden` and `signed` say what the upstream gets to see of it."""
         return Caller(
             consumer=self.name,
             provider=provider,
@@ -33,12 +32,9 @@ class Consumer:
             scopes=self.scopes,
             roles=self.roles,
             tier=self.tier,
+            hidden=hidden,
+            signed=signed,
         )
-
-
-def by_key(consumers: Iterable[Consumer], provider: str) -> dict[bytes, Caller]:
-    """Callers by the digests of their keys."""
-    return {digest: caller for each in consumers for caller in [each.caller(provider)] for digest in each.keys}
 
 
 def common_name(subject: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from gateway.auth.configured import hidden_of, places
 from gateway.auth.jwk import FixedSet, read_set
 from gateway.auth.keys import KeySource, PublicKey, load_public_key
 from gateway.auth.keyset import KeySet
@@ -15,17 +16,23 @@ from gateway.parts import Parts
 def jwt_provider(name: str, settings: JwtSettings, parts: Parts) -> JwtProvider:
     """A provider for the tokens of one issuer; its keys outlive a reload. Raises OSError, ValueError."""
     material = _key_material(settings)
+    hidden, signed = hidden_of(settings)
 
     def make() -> JwtProvider:
         return JwtProvider(
             name,
             key=_keys(name, settings, material, parts),
             algorithms=settings.algorithms,
+            places=places(settings),
             issuer=settings.issuer,
             audience=settings.audience,
+            typ=settings.typ,
+            endless=settings.expiry == "optional",
             leeway=settings.leeway,
             claims=settings.claims.model_dump(),
             forward=[(header.lower().encode(), claim) for header, claim in settings.forward.items()],
+            hidden=hidden,
+            signed=signed,
         )
 
     return parts.get(("provider", name, material, settings.model_dump_json()), make)

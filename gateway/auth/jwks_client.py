@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from ipaddress import ip_address
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession
 from yarl import URL
 
 from gateway.auth import jws
+from gateway.auth.fetching import open_session, printable, read
 from gateway.auth.jwk import JwkSet, read_set
 from gateway.auth.keyset import FetchError
 
@@ -24,7 +25,7 @@ WITHIN = 5.0
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
-HEADERS = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+HEADERS = {"Accept": "application/jwk-set+json, application/json"}
 
 
 class JwksClient:
@@ -39,7 +40,8 @@ class JwksClient:
     async def fetch(self) -> JwkSet:
         """The usable keys of the set. Raises FetchError."""
         try:
-            async with asyncio.timeout(self._within), self._session() as session:
+            # A session for one fetch: there is one in ten minutes.
+            async with asyncio.timeout(self._within), open_session(HEADERS) as session:
                 url = self._jwks or await self._discover(session)
                 text = await self._read(session, url)
             # In a thread: a hostile set takes long to read, and the loop has others to serve.
@@ -47,11 +49,7 @@ class JwksClient:
         except TimeoutError:
             raise FetchError(f"not within {self._within:g} s") from None
         except (ClientError, OSError, ValueError) as error:
-            raise FetchError(_printable(str(error) or type(error).__name__)) from None
-
-    def _session(self) -> ClientSession:
-        """For one fetch: there is one in ten minutes. The time limit is ours, not aiohttp's."""
-        return ClientSession(timeout=ClientTimeout(), headers=HEADERS, auto_decompress=False)
+            raise FetchError(printable(str(error) or type(error).__name__)) from None
 
     async def _discover(self, session: ClientSession) -> str:
         """Where the issuer says that its keys are (OpenID Connect Discovery 1.0, section 4)."""
@@ -68,15 +66,10 @@ class JwksClient:
         return url
 
     async def _read(self, session: ClientSession, url: str) -> bytes:
-        text = bytearray()
         async with session.get(url, allow_redirects=False) as reply:
             if reply.status != 200:
-                raise FetchError(f"{_printable(url)} replied with status {reply.status}")
-            async for piece in reply.content.iter_any():
-                text += piece
-                if len(text) > LIMIT:
-                    raise FetchError(f"{_printable(url)} replied with more than {LIMIT} bytes")
-        return bytes(text)
+                raise FetchError(f"{printable(url)} replied with status {reply.status}")
+            return await read(reply, LIMIT)
 
 
 def may_lead_to(issuer: str, url: str) -> bool:
@@ -99,8 +92,3 @@ def _inside(host: str) -> bool:
     except ValueError:
         # What systems resolve to an address although it is not written as one: 127.1, 0x7f000001, 2130706433.
         return host == "localhost" or host.endswith(".localhost") or host.rpartition(".")[2][:1].isdigit()
-
-
-def _printable(text: str) -> str:
-    """What the other end may have written, fit for a line of a log."""
-    return "".join(char if char.isprintable() else " " for char in text[:200])

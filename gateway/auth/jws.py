@@ -11,8 +11,7 @@ import binascii
 import json
 from typing import Any, NamedTuple
 
-MAX_TOKEN = 8 * 1024
-"""Bytes. Real tokens are under 4 KiB: most servers cap the whole head at 8 KiB."""
+from gateway.auth.providers import Reason
 
 MAX_DEPTH = 32
 """Levels of JSON nesting. Role trees of real issuers stay under 8; a parser recurses, so this is bounded."""
@@ -20,6 +19,8 @@ MAX_DEPTH = 32
 
 class MalformedError(ValueError):
     """Not a token; the text says why, without repeating anything of it."""
+
+    reason: Reason = "malformed"
 
 
 class Jws(NamedTuple):
@@ -32,12 +33,12 @@ class Jws(NamedTuple):
     signature: bytes
     kid: object = None
     """Which key signed it, as the header says: whatever stands there."""
+    typ: object = None
+    """What kind of token it is, as the header says: whatever stands there."""
 
 
 def parse(token: bytes) -> Jws:
-    """Take `token` apart. Raises MalformedError."""
-    if len(token) > MAX_TOKEN:
-        raise MalformedError("The token is too large.")
+    """Take `token` apart, which somebody has found short enough. Raises MalformedError."""
     if token.count(b".") != 2:  # five segments are an encrypted token (JWE), which we never accept
         raise MalformedError("The token is malformed.")
     head, body, tail = token.split(b".")
@@ -49,7 +50,12 @@ def parse(token: bytes) -> Jws:
         # RFC 7515 section 4.1.11: an extension that is not understood must be refused; we know none.
         raise MalformedError("The token uses an extension that is not supported.")
     signed = token[: len(head) + 1 + len(body)]
-    return Jws(algorithm, json_object(decode(body)), signed, decode(tail), header.get("kid"))
+    return Jws(algorithm, json_object(decode(body)), signed, decode(tail), header.get("kid"), header.get("typ"))
+
+
+def media_type(typ: object) -> bytes | None:
+    """What `typ` stands for: in any case, and `application/` is usually left out (RFC 7515 section 4.1.9)."""
+    return typ.encode().lower().removeprefix(b"application/") if isinstance(typ, str) else None
 
 
 def decode(segment: bytes) -> bytes:

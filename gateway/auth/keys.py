@@ -39,11 +39,33 @@ def fitting(key: bytes | PublicKey) -> frozenset[str]:
             return frozenset({"EdDSA"})
 
 
+EIGHTH = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+"""The y of two of the points of order 8 on edwards25519; that of the other two is its negative."""
+
+
+def of_small_order(key: PublicKey) -> bool:
+    """Whether an Edwards key is one of the few points with which anybody can sign: their signatures fit any message.
+
+    RFC 8032 does not ask for this check, and OpenSSL does not make it. x and the spelling of y make no difference.
+    """
+    match key:
+        case ed25519.Ed25519PublicKey():
+            p, bits, more = 2**255 - 19, 255, {EIGHTH, 2**255 - 19 - EIGHTH}
+        case ed448.Ed448PublicKey():
+            p, bits, more = 2**448 - 2**224 - 1, 448, set()
+        case _:
+            return False
+    y = int.from_bytes(key.public_bytes_raw(), "little") & (2**bits - 1)
+    return y % p in {0, 1, p - 1} | more
+
+
 class VerifyKey:
     """Verifies signatures made by the algorithms that were both allowed and fitting."""
 
     def __init__(self, key: bytes | PublicKey, allowed: Iterable[str]) -> None:
         """Raises ValueError when nothing fits, or when a secret is empty or really a public key."""
+        if not isinstance(key, bytes) and of_small_order(key):
+            raise ValueError("an Edwards key of small order, with which anybody can sign")
         known = get_default_algorithms()
         usable = sorted(fitting(key) & frozenset(allowed) & frozenset(ALGORITHMS))
         if not usable:
@@ -81,7 +103,7 @@ class KeySource(Protocol):
     async def find(self, kid: object, algorithm: str) -> NamedKey | None:
         """The key for tokens with this `kid` (None without), None when there is none.
 
-        Raises Shed (503) when that cannot be found out at the moment.
+        Raises Unavailable when that cannot be found out at the moment.
         """
 
 

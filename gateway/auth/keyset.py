@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from gateway.auth.jwk import JwkSet
 from gateway.auth.keys import NamedKey
-from gateway.errors import Shed
+from gateway.auth.providers import Unavailable
 
 log = logging.getLogger("gateway.auth")
 
@@ -93,7 +93,7 @@ class KeySet:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def find(self, kid: object, algorithm: str) -> NamedKey | None:
-        """The key for tokens with this `kid`, after a fetch if that may help. Raises Shed (503) without any keys."""
+        """The key for tokens with this `kid`, after a fetch if that may help. Raises Unavailable without any keys."""
         self._expire()
         found = self._keys.find(kid, algorithm)
         if found is not None:
@@ -101,7 +101,7 @@ class KeySet:
         if kid is None or isinstance(kid, str):
             await self._news()
         if not self._keys:
-            raise Shed("identity_unavailable", retry_after=max(1.0, self._next() - self._clock()))
+            raise Unavailable(self.name, max(1.0, self._next() - self._clock()))
         return self._keys.find(kid, algorithm)
 
     async def _news(self) -> None:

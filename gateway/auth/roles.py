@@ -1,4 +1,4 @@
-"""The permission matrix: which permissions a role grants, and which other roles it includes. Pure.
+"""The permission matrix: which scopes a role grants or a scope includes, and which roles another one has. Pure.
 
 A permission is a scope, or a pattern of one: its parts are separated by ":", and a `*` stands for exactly one
 part, or as the last for all that follow (`orders:*`; `*` alone is everything). Only the matrix may use patterns:
@@ -15,41 +15,58 @@ INCLUDES = "role:"
 ANY = "*"
 
 REMEMBERED = 4096
-"""Answers kept: 0.2 µs instead of 3. A caller's roles are the same object each time, so comparing is free."""
+"""Answers kept: 0.2 µs instead of 2 or more. A caller's scopes and roles are the same objects each time it calls."""
 
 Names = frozenset[str]
 Grants = Mapping[str, Iterable[str]]
+Fault = tuple[tuple[str | int, ...], str]
+"""Whose entry and its position in the list, or only a name, and what is wrong with it."""
+
+NOTHING: Grants = {}
 
 
 class Matrix(NamedTuple):
     """A matrix, thought out."""
 
-    granted: Callable[[Names, Names], Names]
-    """Those of the required scopes (second) that these roles (first) grant."""
+    granted: Callable[[Names, Names, Names], Names]
+    """Which of the scopes that are asked for (third) a caller with these scopes (first) and roles (second) has."""
     held: Callable[[Names], Names]
     """These roles and all that they include."""
+    through: Callable[[str, Names, Names], str]
+    """What gives such a caller a scope that is not its own: `role viewer`, or a scope. "" for nothing. For eyes."""
 
 
-def matrix(grants: Grants) -> Matrix:
-    """What `grants` (permissions by role) means. Raises ValueError for roles that cannot be: see `faults`."""
-    if found := faults(grants):
-        raise ValueError(found[0][2])
-    with_included = {role: _included(role, grants) for role in grants}
+def matrix(roles: Grants, permissions: Grants = NOTHING) -> Matrix:
+    """What the permissions by role and by scope mean. Raises ValueError for what cannot be: see the faults."""
+    if found := [*faults(roles), *permission_faults(permissions)]:
+        raise ValueError(found[0][1])
+    with_included = {role: _included(role, roles) for role in roles}
+    by_scope = {scope: _spread(entries, permissions) for scope, entries in permissions.items()}
+    by_role = {
+        role: _spread((entry for each in names for entry in roles[each] if not entry.startswith(INCLUDES)), permissions)
+        for role, names in with_included.items()
+    }
 
     @lru_cache(REMEMBERED)
-    def held(roles: Names) -> Names:
-        return roles.union(*(with_included.get(role, ()) for role in roles))
+    def held(those: Names) -> Names:
+        return those.union(*(with_included.get(role, ()) for role in those))
 
     @lru_cache(REMEMBERED)
-    def granted(roles: Names, required: Names) -> Names:
-        given = [entry for role in held(roles) for entry in grants.get(role, ()) if not entry.startswith(INCLUDES)]
-        return frozenset(scope for scope in required if any(covers(entry, scope) for entry in given))
+    def granted(scopes: Names, those: Names, asked: Names) -> Names:
+        given = {entry for role in those for entry in by_role.get(role, ())}
+        given.update(entry for scope in scopes for entry in by_scope.get(scope, ()))
+        return frozenset(scope for scope in asked if scope in scopes or _among(given, scope))
 
-    return Matrix(granted, held)
+    def through(scope: str, scopes: Names, those: Names) -> str:
+        ways = [(other, by_scope.get(other, ())) for other in sorted(scopes)]
+        ways += [(f"role {role}", by_role.get(role, ())) for role in sorted(those)]
+        return next((name for name, given in ways if _among(given, scope)), "")
+
+    return Matrix(granted, held, through)
 
 
 def covers(permission: str, scope: str) -> bool:
-    """Whether the permission of a role is one for this scope."""
+    """Whether a permission of the matrix is one for this scope."""
     if ANY not in permission:
         return permission == scope
     wanted, asked = permission.split(":"), scope.split(":")
@@ -68,28 +85,59 @@ def pattern(permission: str) -> str:
     return permission
 
 
-def faults(grants: Grants) -> list[tuple[str, int, str]]:
-    """What is wrong with the inclusions: role, position in its list, reason."""
-    found = []
-    for role, entries in grants.items():
+def faults(roles: Grants) -> list[Fault]:
+    """What is wrong with the roles that include others."""
+    found: list[Fault] = []
+    for role, entries in roles.items():
         for position, entry in enumerate(entries):
             name = entry.removeprefix(INCLUDES)
             if not entry.startswith(INCLUDES):
                 continue
-            if name not in grants:
-                found.append((role, position, f"there is no role {name!r}"))
-            elif role in _included(name, grants):
-                found.append((role, position, f"{name!r} includes {role!r}: roles go round in a circle"))
+            if name not in roles:
+                found.append(((role, position), f"there is no role {name!r}"))
+            elif role in _included(name, roles):
+                found.append(((role, position), f"{name!r} includes {role!r}: roles go round in a circle"))
     return found
 
 
-def _included(role: str, grants: Grants) -> Names:
-    """The role and all that it includes, directly or not; a circle is walked once."""
+def permission_faults(permissions: Grants) -> list[Fault]:
+    """What is wrong with the scopes that include others. A pattern closes no circle: `orders:*` may have its owner."""
+    found: list[Fault] = []
+    for scope, entries in permissions.items():
+        if ANY in scope or scope.startswith(INCLUDES):
+            found.append(((scope,), "must be a scope: patterns and roles are for the matrix to give"))
+        for position, entry in enumerate(entries):
+            if entry.startswith(INCLUDES):
+                found.append(((scope, position), "a scope includes scopes only: it is a role that has roles"))
+            elif scope in _included(entry, permissions, ""):
+                found.append(((scope, position), f"{entry!r} includes {scope!r}: permissions go round in a circle"))
+    return found
+
+
+def _among(given: Iterable[str], scope: str) -> bool:
+    return any(covers(entry, scope) for entry in given)
+
+
+def _included(name: str, grants: Grants, mark: str = INCLUDES) -> Names:
+    """The name and all that it includes, directly or not; a circle is walked once."""
     seen: set[str] = set()
-    ahead = [role]
+    ahead = [name]
     while ahead:
         current = ahead.pop()
         if current not in seen:
             seen.add(current)
-            ahead += [each.removeprefix(INCLUDES) for each in grants.get(current, ()) if each.startswith(INCLUDES)]
+            ahead += [each.removeprefix(mark) for each in grants.get(current, ()) if each.startswith(mark)]
+    return frozenset(seen)
+
+
+def _spread(entries: Iterable[str], permissions: Grants) -> Names:
+    """The entries, and all that the scopes which they cover include, directly or not."""
+    seen: set[str] = set()
+    ahead = list(entries)
+    while ahead:
+        entry = ahead.pop()
+        if entry not in seen:
+            seen.add(entry)
+            covered = [name for name in permissions if covers(entry, name)] if ANY in entry else [entry]
+            ahead += [each for name in covered for each in permissions.get(name, ())]
     return frozenset(seen)

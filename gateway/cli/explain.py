@@ -74,7 +74,7 @@ def _print(explanation: Explanation) -> None:
         if refusal is not None:
             out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}", style="bold")
         elif explanation["permitted"]:
-            out.print("  permitted")
+            out.print("  permitted" + (f": {explanation['reason']}" if explanation["reason"] else ""))
         else:
             out.print("  whether it is permitted depends on the caller: give --token")
     # Near misses first: with many routes most differ in the path, which says little.

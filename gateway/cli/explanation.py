@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypedDict
 
-from gateway.assemble import provider, rule
-from gateway.auth.configured import identify, permit
+from gateway.assemble import rule
+from gateway.auth.asking import Issuer
+from gateway.auth.claim_rules import value_text
+from gateway.auth.identity import Identity
+from gateway.auth.keyset import KeySet
 from gateway.auth.providers import BadCredential
-from gateway.auth.roles import matrix
+from gateway.auth.roles import Matrix
 from gateway.cli.routes import limit_text
 from gateway.config import Config
-from gateway.config.model import ANY_METHOD, Breaker, Route
+from gateway.config.model import Breaker, Route
+from gateway.config.route_auth import ANY_METHOD, AllOf, AnyOf, RouteAuth
 from gateway.errors import TITLES, Refused, Shed
 from gateway.exchange import Call, Fields, Headers, Peer, Request, header
+from gateway.exchange import Caller as Known
+from gateway.parts import Parts
 from gateway.routing.explain import why
 from gateway.routing.path import normalise
 from gateway.routing.router import Router
@@ -51,12 +58,16 @@ class Explanation(TypedDict):
     targets: list[str]
     caller: Caller | None
     permitted: bool | None
+    reason: str
     refusal: Refusal | None
     others: list[Other]
 
 
 async def explain(config: Config, method: str, url: str, headers: Headers) -> Explanation:
-    """What would happen to this request. `permitted` is None where no credential was given and one is needed."""
+    """What would happen to this request. `permitted` is None where no credential was given and one is needed.
+
+    `reason` says why it is permitted: which of what is required the caller has through something else.
+    """
     host, target = _split(url, headers)
     said: Explanation = {
         "method": method,
@@ -68,6 +79,7 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
         "targets": [],
         "caller": None,
         "permitted": None,
+        "reason": "",
         "refusal": None,
         "others": [],
     }
@@ -92,22 +104,30 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
 
 async def _ask_the_door(config: Config, route: Route, call: Call, said: Explanation) -> None:
     auth = route.auth
-    providers = {name: provider(config, name) for name in auth.providers} if auth is not None else {}
+    parts = Parts()
+    identity = Identity(config, parts)
     try:
-        caller = await identify(config, auth, providers)(call)
+        caller = await identity.identify(auth)(call)
         said["caller"] = {
             "consumer": caller.consumer,
             "provider": caller.provider,
             "scopes": sorted(caller.scopes),
             "roles": sorted(caller.roles),
         }
-        permit(auth, matrix(config.auth.roles))(call.request.method, caller)
+        identity.permit(auth)(call.request.method, caller)
         said["permitted"] = True
+        if auth is not None:
+            said["reason"] = ", ".join(_reasons(auth, call.request.method, caller, identity.roles))
     except (Refused, Shed) as error:
-        if said["caller"] is None and not isinstance(error, BadCredential | Shed):
+        if said["caller"] is None and error.status == 401 and not isinstance(error, BadCredential):
             return  # nothing was shown: whether it is permitted depends on the caller
         said["permitted"] = False
         said["refusal"] = _refusal(error)
+    finally:
+        for keys in parts.of(KeySet):
+            await keys.close()
+        for issuer in parts.of(Issuer):
+            await issuer.close()
 
 
 def _stages(config: Config, route: Route, method: str) -> list[Stage]:
@@ -119,7 +139,7 @@ def _stages(config: Config, route: Route, method: str) -> list[Stage]:
         stages.append(("identify", "nobody is asked: open to everybody"))
     else:
         stages.append(("identify", f"by {' or '.join(auth.providers)}{', or anonymous' if auth.optional else ''}"))
-        stages.append(("permit", _permit_text(route, method)))
+        stages.append(("permit", _permit_text(auth, method)))
     stages += [("limit", limit_text(config, limit)) for limit in route.rate_limit]
     for entry in route.fallback:
         stages.append(("fallback", f"on {' '.join(map(str, entry.on))}: status {entry.status}"))
@@ -139,11 +159,31 @@ def _stages(config: Config, route: Route, method: str) -> list[Stage]:
     return [{"stage": name, "settings": settings} for name, settings in stages]
 
 
-def _permit_text(route: Route, method: str) -> str:
-    scopes, roles = _needed(route, method), route.auth.roles if route.auth is not None else None
+def _permit_text(auth: RouteAuth, method: str) -> str:
+    scopes = [each if isinstance(each, str) else f"({' or '.join(each.any)})" for each in _needed(auth, method)]
     needed = [f"scopes {' '.join(scopes)}"] if scopes else []
-    needed += [f"role {' or '.join(roles)}"] if roles else []
+    if isinstance(auth.roles, AllOf):
+        needed.append(f"roles {' and '.join(auth.roles.all)}")
+    elif auth.roles:
+        needed.append(f"role {' or '.join(auth.roles)}")
+    needed += [f"claim {name} {' or '.join(map(value_text, values))}" for name, values in auth.claims.items()]
+    if auth.max_age is not None:
+        needed.append(f"authenticated within {auth.max_age:g} s")
     return ", and ".join(needed) or "anybody"
+
+
+def _reasons(auth: RouteAuth, method: str, caller: Known, known: Matrix) -> Iterator[str]:
+    """Of each scope and role that is required and held, where it comes from."""
+    for entry in _needed(auth, method):
+        choice = frozenset((entry,) if isinstance(entry, str) else entry.any)
+        scope = min(known.granted(caller.scopes, caller.roles, choice), key=lambda one: (one not in caller.scopes, one))
+        own = scope in caller.scopes
+        yield scope if own else f"{scope} through {known.through(scope, caller.scopes, caller.roles)}"
+    wanted = auth.roles.all if isinstance(auth.roles, AllOf) else auth.roles or ()
+    for role in wanted:
+        givers = [own for own in sorted(caller.roles) if role in known.held(frozenset((own,)))]
+        if givers:
+            yield f"role {role}" if role in givers else f"role {role} through role {givers[0]}"
 
 
 def _breaker_text(breaker: Breaker) -> str:
@@ -153,14 +193,11 @@ def _breaker_text(breaker: Breaker) -> str:
     )
 
 
-def _needed(route: Route, method: str) -> tuple[str, ...]:
+def _needed(auth: RouteAuth, method: str) -> tuple[str | AnyOf, ...]:
     """The scopes that this method needs: its own list, HEAD that of GET, else the list for any method."""
-    if route.auth is None:
-        return ()
-    scopes = route.auth.scopes
-    if method == "HEAD" and "HEAD" not in scopes:
+    if method == "HEAD" and "HEAD" not in auth.scopes:
         method = "GET"
-    return scopes.get(method, scopes.get(ANY_METHOD, ()))
+    return auth.scopes.get(method, auth.scopes.get(ANY_METHOD, ()))
 
 
 def _split(url: str, headers: Headers) -> tuple[bytes, bytes]:

@@ -23,7 +23,8 @@ COMMANDS = {
     "routes": "list the routes",
     "explain": "show what happens to a request, and why no other route takes it",
     "token": "make a signed token for trying out a route",
-    "keys": "make an API key, or the hash of a password",
+    "keys": "make, list, rotate and revoke API keys; make the hash of a password",
+    "revoke": "refuse tokens and consumers from now on, in the running gateway",
     "schema": "print a JSON Schema of the configuration, for editors",
     "demo": "start demo upstreams and a gateway, and show what to try",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from gateway.auth.claim_rules import value_text
 from gateway.cli.configured import config_argument, json_argument, load_config
 from gateway.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.config.model import RateLimit, Route
+    from gateway.config.route_auth import AnyOf
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +54,7 @@ def described(config: Config, route: Route) -> dict[str, object]:
         "path": route.match.path,
         "headers": route.match.headers,
         "query": route.match.query,
-        "auth": auth
-        and {
-            "providers": list(auth.providers),
-            "optional": auth.optional,
-            "scopes": _lists(auth.scopes),
-            "roles": list(auth.roles or ()),
-        },
+        "auth": auth and auth.model_dump(mode="json") | ({} if auth.roles else {"roles": []}),
         "limits": [limit_text(config, limit) for limit in route.rate_limit],
         "fallbacks": len(route.fallback),
         "upstream": route.upstream,
@@ -67,15 +63,25 @@ def described(config: Config, route: Route) -> dict[str, object]:
 
 
 def auth_text(route: Route) -> str:
-    """Who may use a route, in a few words: `idp [GET orders:read]`."""
+    """Who may use a route, in a few words: `idp [GET orders:read; role editor|admin; acr=gold]`."""
     auth = route.auth
     if auth is None:
         return "open"
-    scopes = "; ".join(
-        f"{'' if method == '*' else method + ' '}{' '.join(scopes)}" for method, scopes in auth.scopes.items()
-    )
-    needed = "; ".join(filter(None, (scopes, f"role {'|'.join(auth.roles)}" if auth.roles else "")))
-    return f"{'|'.join(auth.providers)}{' or anonymous' if auth.optional else ''}{f' [{needed}]' if needed else ''}"
+    needed = [
+        " ".join(([] if method == "*" else [method]) + [_scope_text(entry) for entry in entries])
+        for method, entries in auth.scopes.items()
+    ]
+    if auth.roles:
+        needed.append(f"role {'|'.join(auth.roles) if isinstance(auth.roles, tuple) else '+'.join(auth.roles.all)}")
+    needed += [f"{name}={'|'.join(map(value_text, values))}" for name, values in auth.claims.items()]
+    if auth.max_age is not None:
+        needed.append(f"max_age={auth.max_age:g}s")
+    required = f" [{'; '.join(needed)}]" if needed else ""
+    return f"{'|'.join(auth.providers)}{' or anonymous' if auth.optional else ''}{required}"
+
+
+def _scope_text(entry: str | AnyOf) -> str:
+    return entry if isinstance(entry, str) else "|".join(entry.any)
 
 
 def limit_text(config: Config, limit: str | RateLimit) -> str:
@@ -88,7 +94,3 @@ def _pattern(route: Route) -> str:
     more = [f"{name}: {value}" for name, value in route.match.headers.items()]
     more += [f"?{name}={value}" for name, value in route.match.query.items()]
     return " ".join([route.match.path, *more])
-
-
-def _lists(scopes: dict[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    return {method: list(some) for method, some in scopes.items()}

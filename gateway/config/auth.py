@@ -1,212 +1,46 @@
-"""`auth`: who vouches for callers. What a key can do is checked here, so that no token meets a wrong key."""
+"""`auth`: who vouches for callers, which callers are known, and what they may do."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    PlainValidator,
-    SecretStr,
-    ValidationInfo,
-    WithJsonSchema,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.complaints import show
 from gateway.config.consumers import Consumer, Grants, faults
-from gateway.config.fields import (
-    Claim,
-    DurationOrZero,
-    Fault,
-    File,
-    Flag,
-    IdentityHeader,
-    Name,
-    OrOne,
-    Section,
-    Text,
-    one_or_more,
-    refuse,
-)
-from gateway.config.keys import FileOrUrl, url, why_no_set, why_not
-from gateway.config.syntax import identity_header, plain_text
+from gateway.config.fields import Duration, Fault, File, Flag, Name, RateOf, Section, Text, refuse
+from gateway.config.keys import why_not_signing
+from gateway.config.providers import Provider
 
-SHORTEST_SECRET = 32
-"""Bytes. RFC 7518 section 3.2: a key as long as the hash; shorter ones are found by trying."""
-
-Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # fmt: skip
+LONGEST_SIGNED = 3600.0
+"""Seconds. A token that tells an upstream who is calling now is not meant to be kept."""
 
 
-LONGEST_LEEWAY = 60.0
-"""Seconds. More is not clock skew any more but a longer life for every token."""
+SHORTEST_SIGNED = 5.0
+"""Times in tokens are whole seconds, and clocks of upstreams are apart."""
 
 
-def _no_more_than_skew(seconds: float) -> float:
-    if seconds > LONGEST_LEEWAY:
-        raise ValueError("must be 60s at most: more would lengthen the life of every token")
+def _short(seconds: float) -> float:
+    if seconds < SHORTEST_SIGNED:
+        raise ValueError("must be 5s at least: clocks are not that exact")
+    if seconds > LONGEST_SIGNED:
+        raise ValueError("must be 1h at most: the gateway makes a new one whenever it is needed")
     return seconds
 
 
-def _key_header(value: object) -> str:
-    name = identity_header(value)
-    if name.lower() in ("authorization", "cookie"):
-        raise ValueError(f"{show(value)} holds other credentials, too: it would be dropped for all")
-    return name
+class Signing(Section):
+    """Tokens of the gateway's own, for upstreams: who is calling, signed, for one upstream and a short time."""
 
-
-def _parameter(value: object) -> str:
-    if not plain_text(value):
-        raise ValueError("is empty: it must be the name of a query parameter")
-    return plain_text(value)
-
-
-Parameter = Annotated[str, PlainValidator(_parameter), WithJsonSchema({"type": "string", "minLength": 1})]
-KeyHeader = Annotated[str, PlainValidator(_key_header), WithJsonSchema({"type": "string"})]
-
-
-def _is_place(issuer: str | None) -> bool:
-    try:
-        return bool(issuer and url(issuer)) and "?" not in str(issuer)
-    except ValueError:
-        return False
-
-
-class Claims(Section):
-    """Which claims say who the caller is; dots reach into nested claims."""
-
-    consumer: Claim = "sub"
-    scopes: Claim = "scope"
-    """A list, or text with spaces between the scopes."""
-    roles: Claim = "roles"
-    tier: Claim = "tier"
-
-
-class JwtProvider(Section):
-    """Vouches for callers by signed tokens (JWT). Exactly one of `secret`, `key`, `jwks` and `discovery`."""
-
-    type: Literal["jwt"]
-    issuer: Text | None = None
-    """The `iss` a token must have; without it any."""
-    audience: Annotated[tuple[Text, ...], BeforeValidator(one_or_more), OrOne()] = ()
-    """A token's `aud` must name one of these; without them any."""
-    secret: SecretStr | None = None
-    """For HS…: at least 32 bytes. Keep it out of the file: ${NAME} or ${file:path}."""
-    key: File | None = None
-    """For RS…, PS…, ES… and EdDSA: a PEM file, relative to this one, with the public key (or the private one)."""
-    jwks: FileOrUrl | None = None
-    """The issuer's keys: the URL of a JWK set, or a file with one."""
-    discovery: Flag = False
-    """The keys are where the issuer, which is a URL, says (OpenID Connect Discovery)."""
-    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
-    """What a token may be signed with. `none` is never accepted."""
-    leeway: Annotated[DurationOrZero, AfterValidator(_no_more_than_skew)] = 30.0
-    """How far clocks may be apart."""
-    claims: Claims = Claims()
-    forward: dict[IdentityHeader, Claim] = Field(default_factory=dict)
-    """Headers for the upstream, each with the claim that it carries."""
-
-    @property
-    def published(self) -> bool:
-        """The keys have to be fetched from the issuer."""
-        return self.discovery or isinstance(self.jwks, str)
-
-    @field_validator("secret", mode="after")
-    @classmethod
-    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret and len(secret.get_secret_value().encode()) < SHORTEST_SECRET:
-            raise ValueError(f"is shorter than {SHORTEST_SECRET} bytes")
-        return secret
-
-    @field_validator("forward", mode="after")
-    @classmethod
-    def _each_once(cls, forward: dict[str, str]) -> dict[str, str]:
-        return each_header_once(forward)
+    key: File
+    """A PEM file with a private key. Upstreams find its public half at /.well-known/jwks.json of the admin listener."""
+    algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+    issuer: Text
+    """The `iss` of these tokens."""
+    lifetime: Annotated[Duration, AfterValidator(_short)] = 60.0
 
     @model_validator(mode="after")
     def _fitting_key(self) -> Self:
-        if [self.secret is None, self.key is None, self.jwks is None, not self.discovery].count(False) != 1:
-            refuse([((), "needs exactly one of secret, key, jwks and discovery")])
-        refuse(self._faults())
+        if reason := why_not_signing(self.key, self.algorithm):
+            refuse([(("key",), reason)])
         return self
-
-    def _faults(self) -> list[Fault]:
-        faults: list[Fault] = []
-        for index, algorithm in enumerate(self.algorithms):
-            if self.secret is not None and not algorithm.startswith("HS"):
-                faults.append((("algorithms", index), "needs a key, not a secret"))
-            elif self.secret is None and algorithm.startswith("HS"):
-                faults.append((("algorithms", index), "needs a secret, not a key"))
-            elif self.key is not None and (reason := why_not(self.key, algorithm)):
-                faults.append((("algorithms", index), reason))
-        if not faults and isinstance(self.jwks, Path) and (reason := why_no_set(self.jwks, self.algorithms)):
-            faults.append((("jwks",), reason))
-        if self.discovery and not _is_place(self.issuer):
-            faults.append((("discovery",), "needs an issuer that is a URL with http or https"))
-        return faults
-
-
-class ApiKeyProvider(Section):
-    """Vouches for consumers by their API keys. At least one of `header` and `query`."""
-
-    type: Literal["api_key"]
-    header: KeyHeader | None = None
-    """The header that holds the key. It never reaches an upstream."""
-    query: Parameter | None = None
-    """The query parameter that holds the key. It is cut out before the request is forwarded."""
-
-    @model_validator(mode="after")
-    def _somewhere(self) -> Self:
-        if self.header is None and self.query is None:
-            refuse([((), "needs header or query: where the key stands")])
-        return self
-
-
-class BasicProvider(Section):
-    """Vouches for consumers by user name (the consumer's) and password, RFC 7617."""
-
-    type: Literal["basic"]
-
-
-class CertificateProvider(Section):
-    """Vouches for consumers by the client certificate of their TLS connection."""
-
-    type: Literal["client_certificate"]
-
-
-class Kind(BaseModel):
-    """What has to be right first: the other keys depend on it."""
-
-    type: Literal["jwt", "api_key", "basic", "client_certificate"]
-
-
-PROVIDERS: dict[str, type[Section]] = {
-    "jwt": JwtProvider,
-    "api_key": ApiKeyProvider,
-    "basic": BasicProvider,
-    "client_certificate": CertificateProvider,
-}
-
-
-def _by_type(value: object, otherwise: ModelWrapValidatorHandler[Section], info: ValidationInfo) -> Section:
-    """Only the model of the type that is written complains: a union would let each of its members speak."""
-    if not isinstance(value, dict):
-        return JwtProvider.model_validate(value) if not isinstance(value, Section) else value
-    return PROVIDERS[Kind.model_validate(value).type].model_validate(value, context=info.context)
-
-
-Provider = Annotated[
-    JwtProvider | ApiKeyProvider | BasicProvider | CertificateProvider,
-    WrapValidator(_by_type),
-]
 
 
 class Auth(Section):
@@ -218,10 +52,18 @@ class Auth(Section):
     """By name: the known callers of api_key, basic and client_certificate."""
     roles: Grants = Field(default_factory=dict)
     """Permissions by role: scopes, patterns of them (`orders:*`), and `role:NAME` for all that another role has."""
+    permissions: Grants = Field(default_factory=dict)
+    """By a scope, what it includes: other scopes, and patterns of them."""
+    revocation: Flag = False
+    """Refuse what `gateway revoke` has revoked."""
+    failure_limit: RateOf | None = None
+    """Wrong credentials from one address; beyond it 429 for a while, whatever is sent. Absent: any number."""
+    signing: Signing | None = None
+    """How the gateway signs tokens of its own, for providers with `credential: sign`."""
 
     @model_validator(mode="after")
     def _of_one_piece(self) -> Self:
-        refuse([*faults(self.consumers, self.roles), *self._namesakes()])
+        refuse([*faults(self.consumers, self.roles, self.permissions), *self._namesakes(), *self._unsigned()])
         return self
 
     def _namesakes(self) -> Iterator[Fault]:
@@ -230,12 +72,10 @@ class Auth(Section):
             if name in self.providers:
                 yield ("consumers", name), "has the name of a provider: metrics could not tell them apart"
 
-
-def each_header_once(headers: dict[str, str]) -> dict[str, str]:
-    """`headers`, unless two of their names differ by case alone. Raises ValueError."""
-    seen = set()
-    for name in headers:
-        if name.lower() in seen:
-            raise ValueError(f"{name} is here twice: case makes no difference")
-        seen.add(name.lower())
-    return headers
+    def _unsigned(self) -> Iterator[Fault]:
+        signing = [name for name, each in self.providers.items() if each.credential == "sign"]
+        if self.signing is None:
+            for name in signing:
+                yield ("providers", name, "credential"), "needs auth.signing: the key that the gateway signs with"
+        elif not signing:
+            yield ("signing",), "has no effect: no provider says credential: sign"

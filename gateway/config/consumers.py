@@ -1,4 +1,4 @@
-"""`auth.consumers` and `auth.roles`: the known callers, what they prove themselves with, and what roles grant."""
+"""`auth.consumers`, `roles` and `permissions`: the known callers, their credentials, what roles and scopes bring."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -72,10 +72,14 @@ Consumers = Mapping[str, Consumer]
 Grants = dict[Scope, tuple[Permission, ...]]
 
 
-def faults(consumers: Consumers, grants: Mapping[str, tuple[str, ...]]) -> Iterator[Fault]:
+def faults(
+    consumers: Consumers, grants: Mapping[str, tuple[str, ...]], permissions: Mapping[str, tuple[str, ...]]
+) -> Iterator[Fault]:
     """What only all of them together show."""
-    for role, position, reason in roles.faults(grants):
-        yield ("roles", role, position), reason
+    for path, reason in roles.faults(grants):
+        yield ("roles", *path), reason
+    for path, reason in roles.permission_faults(permissions):
+        yield ("permissions", *path), reason
     yield from _shared_keys(consumers)
     yield from _shared_certificates(consumers)
     for name, consumer in consumers.items():

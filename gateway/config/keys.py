@@ -60,18 +60,31 @@ def why_not(path: Path, algorithm: str) -> str:
     """Why the key in `path` cannot verify `algorithm`; "" when it can."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
+    from gateway.auth.keys import of_small_order
+
     try:
         key = public_key(path.read_bytes())
     except (OSError, ValueError):
         return "needs a key, but the file is not PEM with a public key, nor with a private one without a password"
     if algorithm == "EdDSA":
-        return "" if isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)) else "needs an Ed25519 key"
+        if not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
+            return "needs an Ed25519 key"
+        return "needs another key: with this one, of small order, anybody can sign" if of_small_order(key) else ""
     if algorithm in CURVES:
         fits = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == CURVES[algorithm]
         return "" if fits else f"needs an EC key on curve {CURVES[algorithm]}"
     if not isinstance(key, rsa.RSAPublicKey):
         return "needs an RSA key"
     return "" if key.key_size >= SHORTEST_RSA else f"needs an RSA key of at least {SHORTEST_RSA} bits"
+
+
+def why_not_signing(path: Path, algorithm: str) -> str:
+    """Why the key in `path` cannot sign with `algorithm`; "" when it can."""
+    try:
+        private = b"PRIVATE KEY" in path.read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return why_not(path, algorithm) if private else "is not a private key, with which alone one can sign"
 
 
 @lru_cache(maxsize=16)

@@ -11,7 +11,6 @@ KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
         "": "tracing security_headers",
-        "auth": "revocation",
         "rate_limits.*": "tiers",
         "upstreams.*": "discover hedge health eject concurrency quota",
         "upstreams.*.breaker": "slow_calls open_for_max",
@@ -47,7 +46,6 @@ OTHER_KEYS_OF_A_LIMIT = _begins_with("header:", "cookie:", "claim:", "query:")
 
 VALUES: dict[str, Callable[[object], bool]] = {
     "store.url": _begins_with("redis+sentinel://", "redis+cluster://"),
-    "auth.providers.*.type": _one_of("introspection"),
     "rate_limits.*.by": OTHER_KEYS_OF_A_LIMIT,
     "rate_limits.*.mode": _one_of("observe"),
     "routes.*.rate_limit.*.by": OTHER_KEYS_OF_A_LIMIT,

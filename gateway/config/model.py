@@ -9,10 +9,12 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.config.auth import Auth, Claims, JwtProvider
+from gateway.config.auth import Auth, Signing
 from gateway.config.fields import Fault, Folder, Name, Network, Or, Section, refuse, whole
 from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
-from gateway.config.route import ANY_METHOD, Fallback, Match, RateLimit, Route, RouteAuth
+from gateway.config.providers import BearerProvider, Claims, IntrospectionProvider, JwtProvider
+from gateway.config.route import Fallback, Match, RateLimit, Route
+from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import Address
 from gateway.config.units import Rate
 from gateway.config.upstream import Backoff, Breaker, Retry, Target, Timeouts, Tls, Upstream
@@ -22,12 +24,14 @@ __all__ = [
     "Address",
     "Auth",
     "Backoff",
+    "BearerProvider",
     "Breaker",
     "CertificatePair",
     "Claims",
     "Config",
     "Fallback",
     "Https",
+    "IntrospectionProvider",
     "JwtProvider",
     "Listen",
     "Logging",
@@ -37,6 +41,7 @@ __all__ = [
     "Retry",
     "Route",
     "RouteAuth",
+    "Signing",
     "Store",
     "Target",
     "Timeouts",
@@ -99,7 +104,17 @@ class Config(Section):
     @property
     def limits(self) -> bool:
         """Whether anything has to be counted in the store."""
-        return any(route.rate_limit for route in self.routes)
+        return self.auth.failure_limit is not None or any(route.rate_limit for route in self.routes)
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether API keys that are made, and what is revoked, while the gateway runs have an effect."""
+        return self.auth.revocation or any(each.type == "api_key" for each in self.auth.providers.values())
+
+    @property
+    def shares_records(self) -> bool:
+        """They are kept in a Redis, which other instances may share and which outlives this one."""
+        return self.keeps_records and self.store_url not in ("memory", "embedded")
 
     @property
     def store_url(self) -> str:

@@ -15,6 +15,8 @@ from gateway.config.report import Report
 Condition = tuple[object, ...]
 """Everything in a match but the methods, so that equal ones are equal."""
 ANY = "*"
+WITHOUT_CLAIMS = ("api_key", "basic", "client_certificate")
+"""Types of providers whose callers bring nothing but who they are."""
 
 
 def check(data: Any, report: Report) -> None:
@@ -32,10 +34,7 @@ def check(data: Any, report: Report) -> None:
         route = _mapping(route)
         if "upstream" in route:
             _known(route["upstream"], "upstream", upstreams, (*path, "upstream"), report)
-        for position, name in _entries(_mapping(route.get("auth")).get("providers")):
-            _known(name, "provider", providers, (*path, "auth", "providers", *position), report)
-        for position, name in _entries(_mapping(route.get("auth")).get("roles")) if roles else ():
-            _known(name, "role", roles, (*path, "auth", "roles", *position), report)
+        _required(_mapping(route.get("auth")), providers, roles, (*path, "auth"), report)
         for position, name in _entries(route.get("rate_limit")):
             _known(name, "rate limit", limits, (*path, "rate_limit", *position), report)
         name = route.get("name")
@@ -53,6 +52,23 @@ def _shown(providers: dict[str, Any], config: dict[str, Any], report: Report) ->
     for name, provider in providers.items():
         if _mapping(provider).get("type") == "client_certificate" and "client_ca" not in https:
             report(("auth", "providers", name), "has no effect: without listen.https.client_ca no client shows one")
+
+
+def _required(
+    auth: dict[str, Any], providers: dict[str, Any], roles: dict[str, Any], path: Path, report: Report
+) -> None:
+    """Providers and roles of a route must exist, and of its providers one must tell the claims that it requires."""
+    told = []
+    for position, name in _entries(auth.get("providers")):
+        _known(name, "provider", providers, (*path, "providers", *position), report)
+        told.append(not isinstance(name, str) or _mapping(providers.get(name)).get("type") not in WITHOUT_CLAIMS)
+    if told and not any(told):
+        for key in ("claims", "max_age"):
+            if auth.get(key):
+                report((*path, key), "none of these providers tells claims")
+    every = _mapping(auth.get("roles")).get("all")
+    for position, name in _entries(every or auth.get("roles")) if roles else ():
+        _known(name, "role", roles, (*path, "roles", *(("all",) if every else ()), *position), report)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

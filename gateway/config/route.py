@@ -14,20 +14,16 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config.auth import each_header_once
 from gateway.config.fields import (
     Fault,
-    Flag,
     HeaderName,
     HeaderValue,
     HostPattern,
     Method,
     Name,
-    Or,
     OrOne,
     PathPattern,
     RateOf,
-    Scope,
     Section,
     SettableHeader,
     SizeOrNone,
@@ -38,13 +34,12 @@ from gateway.config.fields import (
     refuse,
 )
 from gateway.config.listen import DEFAULT_BODY_LIMIT
-from gateway.config.syntax import method
+from gateway.config.route_auth import ANY_METHOD, RouteAuth
+from gateway.config.syntax import each_header_once
 from gateway.config.upstream import failures
 
-ANY_METHOD = "*"
 ALL_FAILURES = ("open", "timeout", "connect_failure", "reset", "5xx")
 WITHOUT_BODY = (204, 205, 304)
-Scopes = Annotated[tuple[Scope, ...], Field(min_length=1)]
 
 
 class RateLimit(Section):
@@ -75,37 +70,6 @@ class Match(Section):
     @classmethod
     def _each_once(cls, headers: dict[str, str]) -> dict[str, str]:
         return each_header_once(headers)
-
-
-def _method_or_any(value: object) -> str:
-    return ANY_METHOD if value == ANY_METHOD else method(value)
-
-
-MethodOrAny = Annotated[str, PlainValidator(_method_or_any), WithJsonSchema({"type": "string"})]
-
-
-def _for_any_method(value: object) -> object:
-    return {ANY_METHOD: value} if isinstance(value, (list, tuple)) else value
-
-
-class RouteAuth(Section):
-    """Who may use a route."""
-
-    providers: Annotated[tuple[Text, ...], Field(min_length=1)]
-    """Any one of these must vouch for the caller."""
-    optional: Flag = False
-    """Let callers without credentials pass as anonymous; wrong credentials are refused all the same."""
-    scopes: Annotated[
-        dict[MethodOrAny, Scopes],
-        BeforeValidator(_for_any_method),
-        Or(type="array", items={"type": "string"}, minItems=1),
-    ] = Field(default_factory=dict)
-    """What the caller must have been granted, all of it: a list, or lists by method.
-
-    A list alone stands under "*", which means every method that has no list of its own.
-    """
-    roles: Scopes | None = None
-    """Any one of these the caller must have, besides the scopes."""
 
 
 def _json(value: object) -> Any:

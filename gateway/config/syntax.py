@@ -128,6 +128,16 @@ def identity_header(value: object) -> str:
     return str(value)
 
 
+def each_header_once(headers: dict[str, str]) -> dict[str, str]:
+    """`headers`, unless two of their names differ by case alone. Raises ValueError."""
+    seen = set()
+    for name in headers:
+        if name.lower() in seen:
+            raise ValueError(f"{name} is here twice: case makes no difference")
+        seen.add(name.lower())
+    return headers
+
+
 def header_value(value: object) -> str:
     if not VALUE.fullmatch(text(value)):
         raise ValueError("is not a header value: control characters and characters beyond Latin-1 are not allowed")

@@ -10,6 +10,7 @@ from gateway.config import later
 from gateway.config.complaints import hint, show
 from gateway.config.model import Config
 from gateway.config.places import Path
+from gateway.config.providers import PROVIDERS, JwtProvider
 from gateway.config.report import Report
 
 MESSAGES = {
@@ -26,7 +27,8 @@ MESSAGES = {
 class Spot:
     """A path in the models: which keys are known there, and its pattern with `*` for names and positions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: Any = None) -> None:
+        """`data` tells which type a provider is of."""
         self.model: type[BaseModel] | None = Config
         parts: list[str] = []
         wrapped = 0
@@ -40,6 +42,8 @@ class Spot:
                 parts.append(str(part))
             else:
                 parts.append(str(part))
+            if len(parts) == 3 and parts[:2] == ["auth", "providers"]:
+                self.model = _provider(data, path[:3])
         self.pattern = ".".join(parts)
 
     @property
@@ -62,6 +66,13 @@ def _inside(annotation: Any) -> tuple[type[BaseModel] | None, int]:
     return None, around
 
 
+def _provider(data: Any, path: Path) -> type[BaseModel]:
+    """The model of the type that is written there."""
+    for part in (*path, "type"):
+        data = data.get(part) if isinstance(data, dict) else None
+    return PROVIDERS.get(data, JwtProvider) if isinstance(data, str) else JwtProvider
+
+
 def translate(error: ValidationError, data: Any, report: Report) -> None:
     """Report every line of `error`, which came of validating `data`."""
     lines = [(_path(line["loc"]), line) for line in error.errors(include_url=False)]
@@ -80,7 +91,7 @@ def _path(location: tuple[int | str, ...]) -> Path:
 def _report(path: Path, line: ErrorDetails, data: Any, report: Report) -> None:
     kind, value, context = line["type"], line["input"], line.get("ctx", {})
     if kind == "extra_forbidden":
-        around = Spot(path[:-1])
+        around = Spot(path[:-1], data)
         name = str(path[-1])
         if name in later.KEYS.get(around.pattern, ()):
             report(path, later.NOT_YET, key=True)

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from gateway.config.model import Config, JwtProvider
+from gateway.config.model import Config, IntrospectionProvider, JwtProvider
 
 
 def warnings(config: Config) -> list[str]:
@@ -13,15 +13,16 @@ def warnings(config: Config) -> list[str]:
             f"store.url is memory: each of the {config.workers} workers counts for itself, so callers get up to "
             f"{config.workers} times their rate limits; leave store.url out for one store that all of them share"
         )
-    found += [
-        f"auth.providers.{name}: keys that come over http can be replaced on their way: use https"
-        for name, provider in config.auth.providers.items()
-        if isinstance(provider, JwtProvider) and _asks_over_http(provider)
-    ]
+    for name, provider in config.auth.providers.items():
+        if isinstance(provider, JwtProvider) and _over_http(
+            str(provider.jwks or (provider.published and provider.issuer))
+        ):
+            found.append(f"auth.providers.{name}: keys that come over http can be replaced on their way: use https")
+        if isinstance(provider, IntrospectionProvider) and _over_http(provider.url):
+            found.append(f"auth.providers.{name}: tokens and client_secret go over http, for all to read: use https")
     return found
 
 
-def _asks_over_http(provider: JwtProvider) -> bool:
+def _over_http(url: str) -> bool:
     """Except on this machine."""
-    url = str(provider.jwks or (provider.issuer if provider.discovery else ""))
     return url.startswith("http://") and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1")

@@ -2,13 +2,19 @@
 
 Hop-by-hop fields go (RFC 9110 7.6.1), what Connection nominates goes too, and everything by which a client
 could pose as the gateway: identity, forwarding and routing-override fields, in any spelling that some
-server folds into the same variable (X_User, X.User).
+server folds into the same variable (X_User, X.User). So do the caller's own credentials, where its provider says so.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from gateway.exchange import Call, Fields, Request
+from gateway.exchange import Call, Caller, Fields, Headers, Request
+
+if TYPE_CHECKING:
+    from gateway.auth.signer import Signer
 
 HOP_BY_HOP = {
     b"connection",
@@ -92,15 +98,26 @@ METHOD_BYTES = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "
 class Forwarder:
     """Writes the heads of requests to one upstream."""
 
-    def __init__(self, *, identity: Iterable[bytes] = (), host: str = "upstream", instance: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        identity: Iterable[bytes] = (),
+        host: str = "upstream",
+        instance: str = "",
+        signer: Signer | None = None,
+        audience: str = "",
+    ) -> None:
         """`identity` names further fields that only the gateway may set, lowercase. `host` is `upstream`
         (the target's), `client` (as received) or a literal. `instance` tells this gateway's Via apart.
+        `signer` makes the tokens for callers who are `signed`; they are meant for `audience`, the upstream.
         """
         self._dropped = HOP_BY_HOP | OURS | OVERRIDES | IDENTITY | {plain(name) for name in identity}
         self._host = host
         self._fixed_host = None if host in ("upstream", "client") else host.encode()
         self._names: dict[bytes, bytes] = {}
         self._via = b"1.1 gateway (%b)" % instance.encode() if instance else b"1.1 gateway"
+        self._signer = signer
+        self._audience = audience
 
     def head(self, call: Call, target_host: bytes) -> bytes:
         """The request's head for the upstream, complete with its framing."""
@@ -109,11 +126,16 @@ class Forwarder:
         if host is None:
             host = target_host if self._host == "upstream" or not call.host else call.host
         method = METHOD_BYTES.get(request.method) or request.method.encode()
-        fields = request.fields
-        kept = fields.derived.get(self)
+        fields, caller = request.fields, call.caller
+        identity = b"".join([b"%b: %b\r\n" % field for field in caller.forward]) if caller.forward else b""
+        key: object = self
+        if caller.signed or caller.hidden is not None:
+            key = (self, caller.hidden, caller.signed)
+            if caller.signed and self._signer is not None:
+                identity += self._signer.field(caller, self._audience)
+        kept = fields.derived.get(key)
         if kept is None:
-            kept = fields.derived[self] = self._kept(fields)
-        identity = b"".join([b"%b: %b\r\n" % field for field in call.caller.forward]) if call.caller.forward else b""
+            kept = fields.derived[key] = self._kept(fields, fields.headers if key is self else _visible(fields, caller))
         return b"%b %b%b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n%b%b%b%b\r\n" % (
             method,
             call.path,
@@ -126,11 +148,11 @@ class Forwarder:
             _framing(call, request),
         )
 
-    def _kept(self, fields: Fields) -> bytes:
+    def _kept(self, fields: Fields, visible: Headers) -> bytes:
         """The client's own fields as far as they go on, and Via."""
         names, nominated = self._names, fields.nominated
         lines: list[bytes] = []
-        for name, value in fields.headers:
+        for name, value in visible:
             prefix = names.get(name)
             if prefix is None:
                 prefix = self._judge(name)
@@ -154,6 +176,29 @@ class Forwarder:
 def plain(name: bytes) -> bytes:
     """A header name without the differences that CGI and its heirs do not see."""
     return name.replace(b"_", b"-").replace(b".", b"-")
+
+
+def without_cookies(value: bytes, names: frozenset[bytes]) -> bytes:
+    """A Cookie field without the cookies of these names; the others stay byte for byte, and b"" is none at all."""
+    pairs = value.split(b";")
+    kept = [pair for pair in pairs if pair.partition(b"=")[0].strip(b" \t") not in names]
+    return value if len(kept) == len(pairs) else b";".join(kept).strip(b"; \t")
+
+
+def _visible(fields: Fields, caller: Caller) -> Headers:
+    """The fields without the credentials of this caller.
+
+    Where the gateway's own token stands no other one may, whichever of its credentials made the caller known.
+    """
+    headers = {plain(name) for name in caller.hidden.headers} if caller.hidden is not None else set()
+    cookies = caller.hidden.cookies if caller.hidden is not None else frozenset[bytes]()
+    if caller.signed:
+        headers.add(b"authorization")
+    seen = [(name, value) for name, value in fields.headers if plain(name) not in headers]
+    if not cookies or b"cookie" not in fields.index:
+        return seen
+    cut = [(name, without_cookies(value, cookies) if name == b"cookie" else value) for name, value in seen]
+    return [(name, value) for name, value in cut if value or name != b"cookie"]
 
 
 def _framing(call: Call, request: Request) -> bytes:

@@ -95,6 +95,7 @@ class Crew:
             listeners=dict(self._supervisor.listening.current.clients),
             cells=self._supervisor.instance.cells / cells,
             log_lock=self._supervisor.instance.log_lock,
+            records=self._supervisor.instance.records,
             instance=self._id,
             embedded_store=self._supervisor.store.url,
         )
@@ -119,6 +120,7 @@ class Crew:
             config=self._supervisor.loaded.config,
             admin=admin.sockets[0] if admin is not None else None,
             cells=self._supervisor.instance.cells,
+            records=self._supervisor.instance.records,
             snapshot=self._supervisor.snapshot(),
         )
         child = await self._nursery.bear(

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "gateway-"
@@ -56,6 +57,19 @@ class Instance:
     def log_lock(self) -> Path:
         """Held by whoever writes to the access log."""
         return self.folder / "log-lock"
+
+    @property
+    def records(self) -> Path:
+        """The copy of what operators have decided about credentials, for all workers to read."""
+        return self.folder / "records"
+
+    def inherit(self, records: Path) -> None:
+        """Begin with what another instance knows, if that is any. Raises InstanceError."""
+        try:
+            with suppress(FileNotFoundError):
+                shutil.copy(records, self.records)
+        except OSError as error:
+            raise InstanceError(f"cannot take over {records}: {error.strerror or error}") from None
 
     def take_set(self) -> str:
         """A set of metrics for a new worker: one whose worker has ended, which is counted on in, or a new one."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.auth.ledger import Ledger
 from gateway.config.effective import effective
 from gateway.config.model import Config, JwtProvider
 from gateway.process.link import Link, Message
 from gateway.process.loops import run
 from gateway.process.parcel import unpack
+from gateway.process.record_keeper import RecordKeeper
 from gateway.telemetry.cells import Summary
 from gateway.telemetry.collector import MetricsCollector, Snapshot
 from gateway.telemetry.exposition import registry_of
@@ -38,6 +40,8 @@ class Post:
     """Listening, for the admin application; None for no admin listener."""
     cells: Path
     """The folder of all sets of metrics."""
+    records: Path
+    """The copy of what operators have decided about credentials, which the workers read."""
     snapshot: Snapshot
 
 
@@ -57,6 +61,8 @@ class Operator:
         self._summary = Summary(post.cells)
         self._leaving = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
+        self._records = RecordKeeper(post.records)
+        self.jwks: bytes | None = None
         self.registry = registry_of(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
 
     async def live(self) -> int:
@@ -71,11 +77,12 @@ class Operator:
         runner = web.AppRunner(admin_app(self), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runner = runner
+        await self._configure(self._config)
         await self._listen(self._admin)
         self._link.tell({"do": "ready"})
-        self._check_names()
         await self._leaving.wait()
         await runner.cleanup()
+        await self._records.close()
         if self._checking is not None:
             self._checking.cancel()
         return 0
@@ -91,8 +98,18 @@ class Operator:
         found: list[str] = list(self._snapshot["reasons"])
         if self._config.store.on_failure == "closed" and self._store_is_away():
             found.append("the store is away, and store.on_failure is closed")
+        if self._config.shares_records and not self._records.loaded:
+            found.append("the store has never told which API keys there are and what is revoked")
         found += [f"the keys of provider {name} have never been loaded" for name in self._without_keys()]
         return found
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._records.ledger
+
+    @property
+    def settings(self) -> Config:
+        return self._config
 
     def config(self) -> dict[str, Any]:
         return {"hash": self._snapshot["config"]["hash"], "config": effective(self._config)}
@@ -110,8 +127,7 @@ class Operator:
             case "snapshot":
                 self._snapshot = message["snapshot"]
             case "config":
-                self._config = unpack(descriptors[0])
-                self._check_names()
+                await self._configure(unpack(descriptors[0]))
             case "listen":
                 await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
             case "finish":
@@ -122,6 +138,12 @@ class Operator:
         self._leaving.set()
 
     # -- what it does --------------------------------------------------------------------------------
+
+    async def _configure(self, config: Config) -> None:
+        self._config = config
+        self.jwks = published(config)
+        await self._records.keep(config)
+        self._check_names()
 
     async def _listen(self, sock: socket.socket | None) -> None:
         """Answer on this socket, and no longer on another."""
@@ -154,6 +176,20 @@ class Operator:
         if self._checking is not None:
             self._checking.cancel()
         self._checking = asyncio.get_running_loop().create_task(check_names(self._config), name="check-names")
+
+
+def published(config: Config) -> bytes | None:
+    """The public key of the gateway's own tokens, as it was when the workers loaded the private one."""
+    if config.auth.signing is None:
+        return None
+    # Here, not at the top: who signs nothing needs no cryptography.
+    from gateway.auth.signer import jwks
+
+    try:
+        return jwks(config)
+    except (OSError, ValueError) as error:  # the file has changed since it was checked
+        log.error("auth.signing.key cannot be published: %s", error)
+        return None
 
 
 async def check_names(config: Config) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 
 from gateway.process.listening import Listening
 from gateway.process.notify import SUCCESSION
@@ -22,15 +23,18 @@ log = logging.getLogger("gateway.succession")
 READY = "GATEWAY_READY"
 """The descriptor through which a successor says that it is ready."""
 
+RECORDS = "GATEWAY_RECORDS"
+"""Where the predecessor keeps what operators have decided about credentials."""
+
 READY_WITHIN = 60.0
 """Seconds."""
 
 
-async def successor(listening: Listening, environ: Mapping[str, str]) -> int | None:
-    """Start one on the sockets of `listening`; its pid when it is ready, None when it failed."""
+async def successor(listening: Listening, records: Path, environ: Mapping[str, str]) -> int | None:
+    """Start one on the sockets of `listening`, which knows `records`; its pid when ready, None when it failed."""
     numbers = [sock.fileno() for sock in listening.sockets]
     hears, says = os.pipe()
-    told = {**environ, SUCCESSION: ",".join(map(str, numbers)), READY: str(says)}
+    told = {**environ, SUCCESSION: ",".join(map(str, numbers)), READY: str(says), RECORDS: str(records)}
     try:
         process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own words; it returns as soon as it has forked
             [sys.executable, *sys.orig_argv[1:]], env=told, pass_fds=[*numbers, says]

@@ -30,7 +30,7 @@ from gateway.process.notify import inherited_sockets, notify
 from gateway.process.reload import Reload
 from gateway.process.store import StoreServerError
 from gateway.process.store_keeper import StoreKeeper
-from gateway.process.succession import announce_ready, successor
+from gateway.process.succession import RECORDS, announce_ready, successor
 from gateway.process.system import allow_files, terminal_is_gone
 from gateway.telemetry.collector import LastReload, Snapshot
 
@@ -76,6 +76,8 @@ def supervise(command: Command, loaded: Loaded, ready: Ready) -> int:
     try:
         plan = listening.plan(loaded.config)
         instance = Instance(parent_folder(loaded.config.runtime_dir, environ))
+        if predecessor := environ.pop(RECORDS, ""):
+            instance.inherit(Path(predecessor))
     except (ListenError, InstanceError) as error:
         listening.close()
         raise StartError(str(error)) from None
@@ -211,7 +213,7 @@ class Supervisor:
     async def _hand_over(self) -> None:
         """SIGUSR2: start the installed version beside this one, on the same sockets; then leave."""
         async with self.crew.steady:
-            pid = await successor(self.listening, self._command.environ)
+            pid = await successor(self.listening, self.instance.records, self._command.environ)
         if pid is not None and not self._stopping.done():
             notify(f"MAINPID={pid}", self._command.environ)
             if self.crew.operator is not None:

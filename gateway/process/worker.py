@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.assemble import Runtime, World, assemble
+from gateway.auth.records import Records
 from gateway.config.model import Config
 from gateway.http.server import Limits, Server
 from gateway.http.sockets import Group
@@ -39,6 +40,9 @@ log = logging.getLogger("gateway.worker")
 STORE_LOOK = 1.0
 """Seconds between two looks at a store that is away."""
 
+RECORDS_LOOK = 0.25
+"""Seconds between two looks at the file with the operators' decisions: it takes 5 µs when nothing has changed."""
+
 SWITCH = 0.0005
 """Seconds after which a thread that builds a runtime lets the loop's thread go on; Python's own 5 ms are felt."""
 
@@ -59,6 +63,8 @@ class Post:
     """The folder of its set of metrics."""
     log_lock: Path
     """Held while a batch of the access log is written to a pipe that several workers share."""
+    records: Path
+    """What operators have decided about credentials."""
     instance: str
     embedded_store: str
     """URL of the embedded store; "" without one."""
@@ -98,7 +104,8 @@ class Worker:
         self._slots: list[int] = []
         self._metrics = Metrics(SharedCells(post.cells))
         self._writer = LineWriter(sys.stdout.fileno(), lock=post.log_lock)
-        self._world = World(self._metrics, self._writer, post.instance, post.embedded_store)
+        self._records = Records(post.records)
+        self._world = World(self._metrics, self._writer, post.instance, post.embedded_store, records=self._records)
         self._prepared: Prepared | None = None
         self._leaving = asyncio.Event()
         self._chores = Chores()
@@ -116,6 +123,8 @@ class Worker:
     async def live(self) -> int:
         """Serve until the supervisor says `drain`, or is gone."""
         self._link.open(asyncio.get_running_loop())
+        self._records.expected = self._config.shares_records
+        await self._records.look()
         try:
             self._runtime = assemble(self._config, self._world)
             self._tls = listener_tls(self._config, ListenerTls())
@@ -136,6 +145,7 @@ class Worker:
         self._lag = lag
         self._chores.start(lag.run(), "loop-lag")
         self._chores.start(self._check_store(), "check-store")
+        self._chores.start(self._look_at_records(), "look-at-records")
         # What is here now lives as long as the process: the collector need not look at it again, and with
         # few cycles per request it need not look often (5 % of the rate of small requests).
         gc.collect()
@@ -194,6 +204,7 @@ class Worker:
         assert self._prepared is not None, "the supervisor commits what it has prepared"
         old, new, self._prepared = self._runtime, self._prepared, None
         self._config, self._runtime = new.config, new.runtime
+        self._records.expected = new.config.shares_records
         self._runtime.start()
         self._serve_as_configured(new.tls)
         self._keep_sockets(message["listeners"])
@@ -285,6 +296,13 @@ class Worker:
                 checked = store
                 await store.check()
             await asyncio.sleep(STORE_LOOK)
+
+    async def _look_at_records(self) -> None:
+        """Keep up with what operators decide about credentials."""
+        while True:
+            await asyncio.sleep(RECORDS_LOOK)
+            if self._config.keeps_records:
+                await self._records.look()
 
 
 def limits_of(config: Config) -> Limits:

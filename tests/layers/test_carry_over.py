@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gateway.assemble import Runtime, World, assemble, provider
+from gateway.assemble import Runtime, World, assemble
+from gateway.auth.identity import provider
 from gateway.auth.tokens import JwtProvider
 from gateway.config import Config, load
 from gateway.exchange import Fields, Peer, Reply, Request

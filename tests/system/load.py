@@ -103,6 +103,13 @@ class Load:
         """Answers of all kinds."""
         return sum(self.answers.values())
 
+    def go_on(self, more: int) -> None:
+        """Return when there were `more` answers from now on: what follows meets clients at work, however slow."""
+        enough, until = self.asked + more, time.monotonic() + PATIENCE
+        while self.asked < enough:
+            assert time.monotonic() < until, f"only {self.asked} of {enough} requests"
+            time.sleep(0.005)
+
     def check(self, least: int = 50) -> None:
         """No request has failed, and there were enough of them to say so."""
         shown = "\n".join(map(str, self.failures[:20]))

@@ -102,7 +102,8 @@ def test_sockets_of_the_service_manager_are_served(start: Start, upstream: Upstr
         gateway.configure(proxy(upstream.port, workers=3))
         assert gateway.reload()[0] == 200
         assert gateway.ready() == 200
-    load.check(10)
+        load.go_on(20)
+    load.check(20)
     assert gateway.metric("gateway_workers", state="ready") == 3
     assert gateway.stop() == 0
 

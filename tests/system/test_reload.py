@@ -168,9 +168,11 @@ def test_the_operators_can_be_given_another_address(start: Start, upstream: Upst
         assert gateway.reload()[0] == 200, "the answer comes to the old address"
         gateway.admin = new
         assert gateway.ready() == 200
+        load.go_on(20)
         gateway.configure(proxy(upstream.port, workers=2, trusted_proxies=["10.0.0.0/8"]))
         assert gateway.reload()[0] == 200
-    load.check(10)
+        load.go_on(20)
+    load.check(40)
     assert listening_ports(operator) == {new}
     assert all(old not in listening_ports(pid) for pid in [gateway.pid, *gateway.workers()])
     with pytest.raises(OSError, match="refused"):

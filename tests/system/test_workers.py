@@ -147,7 +147,8 @@ def test_the_operator_process_comes_back_and_knows_everything(start: Start, upst
         os.kill(victim, signal.SIGKILL)
         assert gateway.ready() == 200, "the socket is the supervisor's: who asks meanwhile waits"
         assert gateway.operator() != victim
-    load.check(10)
+        load.go_on(20)
+    load.check(20)
     gateway.wait_metric(load.asked, "gateway_requests_total", status="200")
     assert gateway.metric("gateway_config_reloads_total", result="success") == 1
     assert gateway.metric("gateway_worker_restarts_total") == 0

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.fakes import Clock
 from tests.tokens import (
     NOW,
     accepted,
@@ -166,7 +167,41 @@ def test_d12_a_leeway_over_a_minute_cannot_be_configured(leeway: float) -> None:
 async def test_d12_the_leeway_is_also_for_the_expiry() -> None:
     assert await accepted(provider(leeway=30), sign(claims(exp=NOW - 29.9)))
     error = await refusal(provider(leeway=30), bearer(sign(claims(exp=NOW - 30))))
-    assert (error.outcome, error.detail) == ("expired", "The token has expired.")
+    assert (error.reason, error.detail) == ("expired", "The token has expired.")
+
+
+@pytest.mark.parametrize("leeway", [0.0, 0.5, 30.0, 60.0])
+@pytest.mark.parametrize(
+    ("name", "edge", "good"),
+    [
+        *(("exp", 0.0, False), ("exp", 0.001, True), ("exp", -0.001, False)),
+        *(("nbf", 0.0, True), ("nbf", 0.001, False), ("nbf", -0.001, True)),
+        *(("iat", 0.0, True), ("iat", 0.001, False), ("iat", -0.001, True)),
+    ],
+)
+async def test_d12_a_token_begins_and_ends_to_the_millisecond(
+    name: str, edge: float, good: bool, leeway: float
+) -> None:
+    """`edge` is what is left until its end, or until its beginning, once the leeway is taken into account."""
+    changes = {name: NOW + edge - leeway if name == "exp" else NOW + edge + leeway}
+    token = sign(claims(**{"iat": NOW - 900, **changes}))
+    if good:
+        assert await accepted(provider(leeway=leeway), token)
+    else:
+        error = await refusal(provider(leeway=leeway), bearer(token))
+        assert ("expired" if name == "exp" else "not valid yet") in error.detail
+
+
+@pytest.mark.parametrize("leeway", [0.0, 30.0])
+async def test_d12_a_token_that_is_remembered_ends_to_the_millisecond_too(leeway: float) -> None:
+    clock = Clock(NOW)
+    judge, token = provider(leeway=leeway, clock=clock), sign(claims(exp=NOW + 600))
+    for moment in (NOW, NOW + 599.999 + leeway):
+        clock.now = moment
+        assert await accepted(judge, token)
+    clock.now = NOW + 600 + leeway
+    for _ in range(2):  # the first time it is remembered, the second time it is read anew
+        assert "expired" in (await refusal(judge, bearer(token))).detail
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.auth.consumers import Consumer
 from gateway.auth.passwords import Scrypt, make
 from gateway.auth.providers import BadCredential
 from gateway.errors import Shed
-from gateway.exchange import Call, Caller, header
+from gateway.exchange import Call, Caller, Hidden, header
 from tests.fakes import Clock
 from tests.tokens import call_with
 
@@ -70,6 +71,23 @@ async def test_a_password_is_checked_off_the_loop_and_then_remembered() -> None:
     clock.advance(1)
     await asked.identify(basic("acme:secret", b"bASIC"))
     assert len(checks.made) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "hidden", "signed"),
+    [
+        ({}, Hidden(frozenset({b"authorization"}), frozenset()), False),
+        ({"hidden": None}, None, False),
+        ({"signed": True}, Hidden(frozenset({b"authorization"}), frozenset()), True),
+    ],
+)
+async def test_the_password_stays_here_unless_it_is_said_otherwise(
+    settings: dict[str, Any], hidden: Hidden | None, signed: bool
+) -> None:
+    asked = BasicProvider("legacy", consumers=CONSUMERS, clock=Clock(), matches=Checks(), **settings)
+    for _ in range(2):
+        caller = await identified(asked, basic("acme:secret"))
+        assert (caller.hidden, caller.signed) == (hidden, signed)
 
 
 async def test_a_real_hash_is_really_checked() -> None:

@@ -78,7 +78,15 @@ async def test_a_certificate_that_expires_during_a_connection_is_refused_from_th
     clock.advance(10)
     with pytest.raises(BadCredential, match="expired") as caught:
         await asked.identify(call)
-    assert (caught.value.outcome, caught.value.status) == ("expired", 401)
+    assert (caught.value.reason, caught.value.status) == ("expired", 401)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+async def test_of_a_certificate_nothing_has_to_be_hidden(signed: bool) -> None:
+    asked = CertificateProvider("mtls", consumers=CONSUMERS, signed=signed, clock=Clock(NOW))
+    caller = await asked.identify(showing("CN=acme"))
+    assert caller is not None
+    assert (caller.hidden, caller.signed) == (None, signed)
 
 
 async def test_a_header_is_not_a_certificate() -> None:

@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.auth.claims import DEFAULTS, ClaimError, caller, check, find, header_value
+from gateway.exchange import NEVER
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -47,6 +48,35 @@ def test_a_whole_name_goes_before_a_path() -> None:
     assert find({"a": [{"b": 1}]}, "a.b") is None
 
 
+def test_names_with_dots_are_found_at_every_level() -> None:
+    space = "https://example.com/app.v2"
+    assert find({f"{space}/roles": ["a"]}, f"{space}/roles") == ["a"]
+    assert find({space: {"roles": ["a"]}}, f"{space}.roles") == ["a"]
+    assert find({space: {"of.old": {"roles": ["a"]}}}, f"{space}.of.old.roles") == ["a"]
+    assert find({"https://example": {"com/app": {"v2": 1}}}, space) == 1
+    assert find({space: {"roles": ["a"]}}, f"{space}.groups") is None
+    assert find({space: {}}, f"{space}.roles", "missing") == "missing"
+
+
+def test_the_longest_name_goes_first_and_a_null_is_an_answer() -> None:
+    assert find({"a.b": {"c": 1}, "a": {"b.c": 2}}, "a.b.c") == 1
+    assert find({"a.b": {"d": 1}, "a": {"b.c": 2}}, "a.b.c") == 2
+    assert find({"a.b": {"c": None}, "a": {"b": {"c": 2}}}, "a.b.c", "missing") is None
+
+
+def test_a_claim_with_a_namespace_is_used_and_forwarded() -> None:
+    payload = {"https://example.com/roles": ["admin"], "https://example.com/app": {"org.id": "o-1"}}
+    who = caller(
+        payload,
+        provider="idp",
+        paths={**DEFAULTS, "roles": "https://example.com/roles"},
+        forward=[(b"x-roles", "https://example.com/roles"), (b"x-org", "https://example.com/app.org.id")],
+        expires=0.0,
+    )
+    assert who.roles == {"admin"}
+    assert who.forward == ((b"x-roles", b"admin"), (b"x-org", b"o-1"))
+
+
 def scopes(value: object) -> frozenset[str]:
     return caller({"scope": value}, provider="idp", paths=DEFAULTS, forward=(), expires=0.0).scopes
 
@@ -69,3 +99,20 @@ def test_no_claims_make_the_check_fail_otherwise(claims: dict[str, object], issu
     assert expires > 970
     assert issuer in (None, claims["iss"])
     assert "a" in claims["aud"]
+
+
+def judged(claims: dict[str, object], endless: bool) -> float:
+    return check(claims, 1000.0, issuer=None, audience=frozenset(), leeway=0, endless=endless)
+
+
+def test_a_token_may_be_endless_only_where_that_is_allowed_and_it_says_nothing() -> None:
+    assert judged({}, endless=True) == NEVER
+    with pytest.raises(ClaimError, match="no expiry"):
+        judged({}, endless=False)
+    assert judged({"exp": 1001}, endless=True) == 1001
+    for exp in (None, "never", 1e300, float("inf"), True):
+        with pytest.raises(ClaimError):
+            judged({"exp": exp}, endless=True)
+    with pytest.raises(ClaimError) as expired:
+        judged({"exp": 1000}, endless=True)
+    assert expired.value.reason == "expired"

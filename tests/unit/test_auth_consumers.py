@@ -1,11 +1,13 @@
-"""From the configuration's consumers to the providers that know them."""
+"""From the configuration's consumers to the providers that know them, and to the callers that they become."""
 
 from pathlib import Path
 
 import pytest
 
-from gateway.assemble import provider
+from gateway.auth.consumers import Consumer
+from gateway.auth.identity import provider
 from gateway.auth.providers import Provider
+from gateway.exchange import Hidden
 from gateway.parts import Parts
 from tests.configs import ROUTE, UPSTREAM, loaded
 
@@ -49,3 +51,14 @@ def test_another_password_is_another_provider(tmp_path: Path) -> None:
         for password in (PASSWORD, PASSWORD.replace(f"{'A' * 43}=", f"{'B' * 42}A="))
     )
     assert one is not other  # or else what it remembers of the old password would still count
+
+
+def test_a_consumer_is_the_caller_of_the_provider_that_vouches() -> None:
+    hidden = Hidden(frozenset({b"x-key"}), frozenset())
+    caller = Consumer("acme", scopes=frozenset({"s"}), tier="gold").caller("partners", hidden, signed=True)
+    assert (caller.consumer, caller.label, caller.provider) == ("acme", "acme", "partners")
+    assert (caller.scopes, caller.tier, caller.hidden, caller.signed) == ({"s"}, "gold", hidden, True)
+
+
+def test_without_a_word_nothing_is_hidden_and_nothing_signed() -> None:
+    assert (Consumer("acme").caller("p").hidden, Consumer("acme").caller("p").signed) == (None, False)

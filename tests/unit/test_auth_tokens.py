@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.auth.places import OtherPlaces
+from gateway.errors import Refused
+from gateway.exchange import NEVER, Hidden
 from tests.fakes import Clock
 from tests.tokens import (
     NOW,
@@ -112,6 +115,88 @@ async def test_identity_headers_are_ready_to_write_and_unsafe_ones_are_left_out(
     assert caller.forward == ((b"x-sub", b"alice"), (b"x-n", b"7"), (b"x-flag", b"true"), (b"x-list", b"a,b,3"))
 
 
+@pytest.mark.parametrize("signed", [False, True])
+async def test_what_is_hidden_and_signed_is_said_of_every_caller(signed: bool) -> None:
+    hidden = Hidden(frozenset((b"authorization",)), frozenset((b"session",)))
+    jwt = provider(hidden=hidden, signed=signed)
+    for sub in ("alice", "bob", "alice"):
+        caller = await accepted(jwt, sign(claims(sub=sub)))
+        assert (caller.hidden, caller.signed) == (hidden, signed)
+    plain = await accepted(provider(), sign(claims()))
+    assert (plain.hidden, plain.signed) == (None, False)
+
+
+# --- type and expiry, where they are asked for ---
+
+
+@pytest.mark.parametrize("configured", ["at+jwt", "application/at+jwt", "AT+JWT"])
+@pytest.mark.parametrize("typ", ["at+jwt", "At+Jwt", "application/at+jwt", "APPLICATION/AT+JWT"])
+async def test_a_token_of_the_configured_type_is_accepted(configured: str, typ: str) -> None:
+    assert await accepted(provider(typ=configured), sign(claims(), header={"typ": typ}))
+
+
+@pytest.mark.parametrize("typ", ["JWT", "", "at+jwt ", "id+jwt", "text/at+jwt", None, 7, ["at+jwt"], {"at+jwt": 1}])
+async def test_a_token_of_another_type_is_refused(typ: object) -> None:
+    error = await refusal(provider(typ="at+jwt"), bearer(sign(claims(), header={"typ": typ})))
+    assert (error.reason, error.detail) == ("type", "The token is of another type.")
+
+
+async def test_a_token_without_a_type_is_refused_where_one_is_asked_for() -> None:
+    token = sign(claims(), header=b'{"alg":"HS256"}')
+    assert (await refusal(provider(typ="JWT"), bearer(token))).reason == "type"
+    assert await accepted(provider(), token)
+
+
+async def test_a_token_without_expiry_is_accepted_only_where_that_is_configured() -> None:
+    token, clock = sign(claims(exp=None)), Clock(NOW)
+    assert (await refusal(provider(), bearer(token))).reason == "claims"
+    jwt = provider(endless=True, clock=clock)
+    first = await accepted(jwt, token)
+    assert first.expires == NEVER
+    clock.now = NOW + 1e9
+    assert await accepted(jwt, token) is first
+
+
+async def test_where_no_expiry_is_needed_one_that_is_there_counts() -> None:
+    jwt = provider(endless=True)
+    assert (await refusal(jwt, bearer(sign(claims(exp=NOW - 31))))).reason == "expired"
+    for exp in ("null", '"never"', "1e400", "true"):
+        await refusal(jwt, bearer(sign(b'{"sub":"alice","exp":%s}' % exp.encode())))
+
+
+# --- other places ---
+
+
+async def test_tokens_are_looked_for_in_the_places_that_are_given() -> None:
+    jwt, token = provider(places=OtherPlaces(header=b"x-token", cookie=b"session")), sign(claims())
+    for headers in ((b"authorization", b"Bearer " + token), (b"x-token", token), (b"cookie", b"session=" + token)):
+        caller = await jwt.identify(call_with(headers))
+        assert caller is not None
+        assert caller.consumer == "alice"
+        assert await jwt.identify(call_with(headers)) is caller
+    assert await jwt.identify(call_with((b"x-other", token))) is None
+
+
+async def test_two_tokens_are_refused_even_if_both_are_good() -> None:
+    jwt, token = provider(places=OtherPlaces(cookie=b"session")), sign(claims())
+    error = await refusal(jwt, call_with((b"authorization", b"Bearer " + token), (b"cookie", b"session=" + token)))
+    assert (error.reason, error.provider) == ("ambiguous", "idp")
+
+
+async def test_the_origin_counts_for_remembered_tokens_too_and_for_bad_ones_first() -> None:
+    jwt = provider(places=OtherPlaces(cookie=b"session"))
+    for token in (sign(claims()), b"nonsense"):
+        for method in ("GET", "POST", "POST"):
+            call = call_with((b"cookie", b"session=" + token), (b"origin", b"https://evil.example"))
+            call.request.method = method
+            if method == "POST":
+                with pytest.raises(Refused) as caught:
+                    await jwt.identify(call)
+                assert (caught.value.status, caught.value.code) == (403, "forbidden")
+            elif token != b"nonsense":
+                assert await jwt.identify(call)
+
+
 # --- the memory ---
 
 
@@ -124,8 +209,8 @@ async def test_d22_a_remembered_token_ends_with_its_expiry() -> None:
     clock.now = NOW + 39.9
     assert await jwt.identify(call) is first
     clock.now = NOW + 40
-    assert (await refusal(jwt, call)).outcome == "expired"
-    assert (await refusal(jwt, call)).outcome == "expired"
+    assert (await refusal(jwt, call)).reason == "expired"
+    assert (await refusal(jwt, call)).reason == "expired"
 
 
 async def test_d22_only_the_whole_token_is_remembered() -> None:

@@ -1,12 +1,14 @@
 import base64
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.demo import SHIPPED
 from gateway.cli.main import main
+from tests.tokens import sign
 
 CONFIG = """\
 auth:
@@ -201,6 +203,7 @@ def test_a_known_consumer_and_what_its_roles_permit(consumers, explain, argv):
     assert said["permitted"] is True
     (permit,) = [stage["settings"] for stage in said["stages"] if stage["stage"] == "permit"]
     assert permit == "scopes orders:read, and role viewer"
+    assert said["reason"] == "orders:read through role editor, role viewer through role editor"
 
 
 def test_a_missing_role_a_wrong_key_and_no_key_are_told_apart(consumers, explain):
@@ -223,3 +226,108 @@ def test_keys_that_cannot_be_fetched_are_said_to_be_the_reason(explain, config):
         said = explain("GET", "/secret", "--header", credential)
     assert said["refusal"]["code"] == "identity_unavailable"
     assert said["permitted"] is False
+
+
+REQUIRED = """\
+auth:
+  providers:
+    idp: {type: jwt, secret: 0123456789abcdef0123456789abcdef, algorithms: [HS256]}
+    partners: {type: api_key, header: X-API-Key}
+  roles: {viewer: ["orders:read"], editor: ["role:viewer"], auditor: []}
+  permissions: {"orders:write": ["orders:read"]}
+upstreams: {u: {targets: ["http://127.0.0.1:9001"]}}
+routes:
+  - name: orders
+    match: {path: /orders}
+    auth:
+      providers: [idp]
+      optional: true
+      scopes: {GET: ["orders:read", {any: [a, b]}], POST: ["orders:write"]}
+    upstream: u
+  - name: both
+    match: {path: /both}
+    auth: {providers: [idp], roles: {all: [viewer, auditor]}}
+    upstream: u
+  - name: payments
+    match: {path: /payments}
+    auth: {providers: [idp], scopes: [pay], claims: {tenant: [acme, beta], acr: gold, ok: true}, max_age: 15m}
+    upstream: u
+"""
+
+
+@pytest.fixture
+def required(config):
+    Path(config).write_text(REQUIRED)
+
+
+def bearer(**claims):
+    payload = {"sub": "u1", "exp": int(time.time()) + 60, **claims}
+    return sign(payload, b"0123456789abcdef0123456789abcdef").decode()
+
+
+def permit_of(said):
+    (found,) = [stage["settings"] for stage in said["stages"] if stage["stage"] == "permit"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"scope": "orders:read b x"}, "orders:read, b"),
+        ({"scope": "orders:write a b"}, "orders:read through orders:write, a"),
+        ({"scope": "a", "roles": ["zz", "editor"]}, "orders:read through role editor, a"),
+        ({"scope": "b orders:write", "roles": ["editor"]}, "orders:read through orders:write, b"),
+    ],
+)
+def test_the_reason_says_what_comes_through_what(required, explain, claims, reason):
+    said = explain("HEAD", "/orders", "--token", bearer(**claims))
+    assert permit_of(said) == "scopes orders:read (a or b)"
+    assert (said["permitted"], said["reason"], said["refusal"]) == (True, reason, None)
+
+
+def test_all_roles_are_told_apart_from_any(required, explain):
+    said = explain("GET", "/both", "--token", bearer(roles=["auditor", "editor"]))
+    assert permit_of(said) == "roles viewer and auditor"
+    assert said["reason"] == "role viewer through role editor, role auditor"
+    said = explain("GET", "/both", "--token", bearer(roles=["editor"]))
+    assert (said["permitted"], said["reason"]) == (False, "")
+    assert said["refusal"]["detail"] == "Missing role: auditor"
+
+
+def test_a_missing_choice_is_told(required, explain):
+    said = explain("GET", "/orders", "--token", bearer(scope="orders:read"))
+    assert said["refusal"] == {"status": 403, "code": "forbidden", "detail": "Missing scope: one of a b"}
+
+
+def test_without_a_token_an_optional_route_asks_for_one(required, explain):
+    said = explain("GET", "/orders")
+    assert (said["permitted"], said["refusal"]["status"], said["caller"]["consumer"]) == (False, 401, "")
+    assert explain("DELETE", "/orders")["permitted"] is True
+
+
+def test_claims_are_shown_and_what_is_missing_of_them(required, explain):
+    now = int(time.time())
+    said = explain(
+        "GET", "/payments", "--token", bearer(scope="pay", tenant="beta", acr="gold", ok=True, auth_time=now)
+    )
+    assert permit_of(said) == (
+        "scopes pay, and claim tenant acme or beta, and claim acr gold, and claim ok true, "
+        "and authenticated within 900 s"
+    )
+    assert (said["permitted"], said["reason"]) == (True, "pay")
+    said = explain("GET", "/payments", "--token", bearer(scope="pay", tenant="beta", ok=True, auth_time=now - 1000))
+    assert said["refusal"] == {
+        "status": 401,
+        "code": "unauthenticated",
+        "detail": "Missing claims: acr gold, auth_time of the last 900 s",
+    }
+    said = explain("GET", "/payments", "--token", bearer(scope="pay", acr="gold", ok=1, auth_time=now))
+    assert said["refusal"]["status"] == 403
+    assert said["refusal"]["detail"] == "Missing claims: tenant acme or beta, ok true"
+
+
+def test_people_are_told_the_reason(required, config, capsys):
+    assert main(["explain", "-c", config, "POST", "/orders", "--token", bearer(scope="orders:write")]) == 0
+    assert "  permitted: orders:write\n" in capsys.readouterr().out
+    assert main(["explain", "-c", config, "DELETE", "/orders"]) == 0
+    assert "  permitted\n" in capsys.readouterr().out

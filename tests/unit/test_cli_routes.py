@@ -54,13 +54,49 @@ def test_routes_as_json(tmp_path, capsys):
             "path": "/a/{id}",
             "headers": {"X-Beta": "1"},
             "query": {},
-            "auth": {"providers": ["idp"], "optional": True, "scopes": {"*": ["a", "b"]}, "roles": []},
+            "auth": {
+                "providers": ["idp"],
+                "optional": True,
+                "scopes": {"*": ["a", "b"]},
+                "roles": [],
+                "claims": {},
+                "max_age": None,
+            },
             "limits": ["(ip 10/1s burst 3)"],
             "fallbacks": 0,
             "upstream": "api",
             "targets": ["http://127.0.0.1:9001", "https://api.example.com"],
         }
     ]
+
+
+REQUIRED = """\
+      scopes: {GET: [a, {any: [b, c]}], "*": [d]}
+      roles: {all: [x, y]}
+      claims: {acr: [gold, silver], level: 3, verified: true}
+      max_age: 15m
+"""
+
+
+def test_what_is_required_is_shown_shortly_and_for_scripts_as_it_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    path = tmp_path / "routes.yaml"
+    auth = "    auth:\n      providers: [idp]\n" + REQUIRED
+    text = CONFIG.replace("    auth: {providers: [idp], optional: true, scopes: [a, b]}\n", auth)
+    path.write_text(text.replace("odd[red]", "odd"))
+    assert main(["routes", "-c", str(path)]) == 0
+    shown = "idp [GET a b|c; d; role x+y; acr=gold|silver; level=3; verified=true; max_age=900s]"
+    assert shown in capsys.readouterr().out
+    assert main(["routes", "--json", "-c", str(path)]) == 0
+    (route,) = json.loads(capsys.readouterr().out)
+    assert route["auth"] == {
+        "providers": ["idp"],
+        "optional": False,
+        "scopes": {"GET": ["a", {"any": ["b", "c"]}], "*": ["d"]},
+        "roles": {"all": ["x", "y"]},
+        "claims": {"acr": ["gold", "silver"], "level": [3], "verified": [True]},
+        "max_age": 900,
+    }
 
 
 def test_a_broken_configuration_prints_no_table(tmp_path, capsys):

@@ -156,6 +156,6 @@ def test_editors_are_told_of_every_type_of_provider() -> None:
     schema = json_schema()["$defs"]
     kinds = schema["Auth"]["properties"]["providers"]["patternProperties"].popitem()[1]["anyOf"]
     assert [kind["$ref"].rpartition("/")[2] for kind in kinds] == [
-        "JwtProvider", "ApiKeyProvider", "BasicProvider", "CertificateProvider",
+        "JwtProvider", "ApiKeyProvider", "BasicProvider", "IntrospectionProvider", "CertificateProvider",
     ]  # fmt: skip
     assert "user name is its name" in schema["Consumer"]["properties"]["password"]["description"]

@@ -13,7 +13,6 @@ LIMIT = "rate_limits:\n  a: {by: ip, limit: 1/second, SETTING}\n" + UPSTREAM + R
     ("text", "key"),
     [
         *((f"{key}: {{}}\n{UPSTREAM}{ROUTE}", key) for key in ("tracing", "security_headers")),
-        (f"auth: {{revocation: true}}\n{UPSTREAM}{ROUTE}", "auth.revocation"),
         *(
             (f"store: {{url: '{url}'}}\n{UPSTREAM}{ROUTE}", "store.url")
             for url in ("redis+sentinel://a,b/n", "redis+cluster://a,b")
@@ -38,7 +37,6 @@ LIMIT = "rate_limits:\n  a: {by: ip, limit: 1/second, SETTING}\n" + UPSTREAM + R
                 "validate", "allow_ip", "deny_ip", "mirror", "fault",
             )
         ),
-        (f"auth: {{providers: {{p: {{type: introspection}}}}}}\n{UPSTREAM}{ROUTE}", "auth.providers.p.type"),
         (route("fallback: [{stale: true}]"), "routes[0].fallback[0].stale"),
         (route("fallback: [{upstream: u}]"), "routes[0].fallback[0].upstream"),
         (route("fallback: [{file: a.json}]"), "routes[0].fallback[0].file"),

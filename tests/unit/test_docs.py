@@ -10,13 +10,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from gateway.admin.app import CLIENT, admin_app
+from gateway.auth.ledger import Ledger
 from gateway.cli.admin_client import TOKEN
 from gateway.cli.main import COMMANDS, main
 from gateway.config import Config, load
@@ -34,7 +34,8 @@ from gateway.telemetry.collector import INSTANCE
 from gateway.telemetry.exposition import BUILD_INFO
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tally import Family
-from tests.configs import complaints
+from tests.configs import complaints, loaded
+from tests.operated import Operated
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/**/*.md")])
@@ -193,11 +194,15 @@ def key_files() -> dict[str, bytes]:
     """The files that the examples name."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return {
+        "signing.pem": ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
         "idp.pem": key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "gateway.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         "gateway.pem": _certificate(key),
         "ca.pem": _certificate(key),
         "internal.secret": b"0123456789" * 4 + b"\n",
+        "introspection.secret": b"hunter2\n",
     }
 
 
@@ -303,27 +308,8 @@ def test_the_access_log_is_documented_field_by_field() -> None:
     assert list(orjson.loads(sections_with_code(page("docs/observability.md"))["Access log"])) == fields
 
 
-class Operated:
-    """A gateway of which nothing is asked. Implements gateway.admin.app.Instance."""
-
-    registry = CollectorRegistry()
-    token = ""
-
-    def reasons(self) -> list[str]:
-        return []
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    async def reload(self) -> dict[str, Any]:
-        return {}
-
-    async def drain(self) -> None:
-        pass
-
-
-def test_every_admin_endpoint_is_documented() -> None:
-    app = admin_app(Operated())
+def test_every_admin_endpoint_is_documented(tmp_path: Path) -> None:
+    app = admin_app(Operated(loaded(tmp_path, "routes: []"), Ledger(tmp_path / "records", None)))
     routes = [(route.method, route.resource) for route in app.router.routes() if route.method != "HEAD"]
     endpoints = {f"{method} {resource.canonical}" for method, resource in routes if resource is not None}
 

@@ -390,7 +390,7 @@ async def test_a_gateway_is_not_ready_before_some_worker_has_had_keys(tmp_path: 
     near, far = socket.socketpair()
     try:
         snapshot: Any = {"reasons": [], "live": ["0", "1"]}
-        operator = Operator(near, Post(load(file, {}), None, cells, snapshot))
+        operator = Operator(near, Post(load(file, {}), None, cells, tmp_path / "records", snapshot))
         assert operator.reasons() == ["the keys of provider idp have never been loaded"]
         workers[1].keyset_age.replace({("idp",): 100_000.0})  # too old to count, but no reason to take all routes away
         assert operator.reasons() == []

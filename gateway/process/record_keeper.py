@@ -1,0 +1,60 @@
+"""Keeps the operators' decisions about credentials where the configuration says: in this instance or in a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.auth.ledger import Ledger
+from gateway.config.model import Config
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+TIMEOUT = 1.0
+"""Seconds for an answer of the store: unlike for a limit, nobody's request waits for it."""
+
+
+class RecordKeeper:
+    """Holds the ledger that is in force; in the operator process."""
+
+    def __init__(self, copy: Path) -> None:
+        self.ledger = Ledger(copy, None)
+        self._copy = copy
+        self._client: Redis | None = None
+        self._where: tuple[str, str] | None = None
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """The workers have something to go by."""
+        return self._copy.exists()
+
+    async def keep(self, config: Config) -> None:
+        """Where `config` says, from now on."""
+        where = (config.store_url, config.store.prefix) if config.shares_records else None
+        if self._following is not None and where == self._where:
+            return
+        await self.close()
+        self._where = where
+        shared = None
+        if where is not None:
+            # Here, not at the top: without a Redis nobody needs its client, which takes 0.1 s to import.
+            from gateway.auth.shared_records import SharedRecords
+            from gateway.limits.redis import connect
+
+            self._client = connect(where[0], TIMEOUT)
+            shared = SharedRecords(self._client, where[1].encode())
+        self.ledger = Ledger(self._copy, shared)
+        self._following = asyncio.get_running_loop().create_task(self.ledger.follow(), name="follow-records")
+
+    async def close(self) -> None:
+        """Follow no more."""
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            await asyncio.wait([following])
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
