@@ -78,11 +78,15 @@ class VerifyKey:
             except InvalidKeyError as error:
                 raise ValueError(str(error)) from None
         self.algorithms = frozenset(usable)
+        # RFC 8017 section 8.1.2: as long as the modulus. OpenSSL lets a PSS signature without its leading zeros pass.
+        self._length = (key.key_size + 7) // 8 if isinstance(key, rsa.RSAPublicKey) else None
 
     def verify(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's over `signed`; False for any algorithm not in `algorithms`."""
         found = self._by_algorithm.get(algorithm)
-        return found is not None and found[0].verify(signed, found[1], signature)
+        if found is None or self._length not in (None, len(signature)):
+            return False
+        return found[0].verify(signed, found[1], signature)
 
 
 class NamedKey(NamedTuple):
