@@ -33,12 +33,13 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, configuration file
 	then echo 'docker compose config -q'; docker compose config -q; \
 	else echo 'docker compose is not installed: docker-compose.yml was checked against its schema only'; fi
 
-bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, operation, the stages alone, identity
+bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, operation, the stages alone, identity, limits
 	$(BIN)/python -m bench.wire
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.operation
 	$(BIN)/python -m bench.stack
 	$(BIN)/python -m bench.identity
+	$(BIN)/python -m bench.limits
 
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml

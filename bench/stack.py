@@ -18,10 +18,11 @@ from rich.table import Table
 
 from bench.machine import describe, keep
 from bench.systems import AUDIENCE, ISSUER, PATH, REPLY, SCOPE, make_keys
-from gateway.assemble import Runtime, World, assemble
+from gateway.assemble import World, assemble
 from gateway.config import load
 from gateway.exchange import Fields, Peer, Reply, Request
 from gateway.http.pool import Pool
+from gateway.runtime import Runtime
 from gateway.telemetry.metrics import Metrics
 
 BATCH = 2000

@@ -5,7 +5,6 @@ door's statements of `handler.py` in front of it. Everything is thought out here
 off is not in that route's pipe, and nothing per request asks the configuration anything.
 """
 
-import asyncio
 import logging
 import math
 import os
@@ -16,12 +15,11 @@ from typing import TypeVar
 
 import orjson
 
-from gateway.auth.asking import Issuer
 from gateway.auth.identity import Identity
 from gateway.auth.keyset import KeySet
 from gateway.auth.records import Records
 from gateway.auth.throttle import FailureLimit
-from gateway.config.model import Config, RateLimit
+from gateway.config.model import Config
 from gateway.config.model import Fallback as FallbackConfig
 from gateway.config.model import Route as RouteConfig
 from gateway.config.model import Target as TargetConfig
@@ -32,12 +30,14 @@ from gateway.http.forward import Forwarder
 from gateway.http.pool import Pool
 from gateway.http.redirect import HTTPS
 from gateway.http.tls import client_context
-from gateway.limits.door import Limit, take_quota, unlimited
-from gateway.limits.failover import SharedStore
+from gateway.limits import configured as counting
+from gateway.limits.adaptive import Gradient, adaptive
+from gateway.limits.concurrency import Gate, Gates, limited, share
+from gateway.limits.door import take_quota, unlimited
 from gateway.limits.gcra import rate
-from gateway.limits.health import StoreHealth
-from gateway.limits.memory import MemoryStore
-from gateway.limits.redis import RedisStore, connect
+from gateway.limits.headers import LINES
+from gateway.limits.keys import key_of
+from gateway.limits.shedding import Shedding, admit_all
 from gateway.limits.store import RateStore
 from gateway.parts import Parts, content
 from gateway.pipe import Layer, Send, pipe
@@ -47,9 +47,11 @@ from gateway.resilience.deadline import deadline
 from gateway.resilience.fallback import Static, fallback
 from gateway.resilience.retry import RetryPolicy, retry
 from gateway.routing.router import Router, Rule
+from gateway.runtime import Runtime, Upstream
 from gateway.telemetry.access_log import AccessLog, Sink
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observer
+from gateway.telemetry.usage import UsageCounter
 from gateway.upstream.balance import RoundRobin, balance
 from gateway.upstream.target import HttpTarget
 
@@ -57,83 +59,8 @@ log = logging.getLogger("gateway.assemble")
 
 T = TypeVar("T")
 
-STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
-"""The values of gateway_breaker_state."""
-
-PATIENCE = 5.0
-"""Seconds for which what a reload has left behind stays usable by requests that began before it."""
-
-
-@dataclass(slots=True)
-class Upstream:
-    """An upstream as built: its targets, and the part of the road that all its routes share."""
-
-    name: str
-    targets: list[HttpTarget]
-    send: Send
-
-
-@dataclass(slots=True)
-class Runtime:
-    """Everything that serves requests under one configuration."""
-
-    handler: Handler
-    metrics: Metrics
-    store: RateStore
-    upstreams: dict[str, Upstream]
-    parts: Parts
-    key_sets: list[KeySet]
-    """Those that issuers publish."""
-    issuers: list[Issuer]
-    """Those that are asked about tokens."""
-
-    def start(self) -> None:
-        """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
-        for keys in self.key_sets:
-            keys.start()
-
-    async def close(self) -> None:
-        """Let go of pooled connections, of the store and of what `start` began."""
-        for keys in self.key_sets:
-            await keys.close()
-        for issuer in self.issuers:
-            await issuer.close()
-        for upstream in self.upstreams.values():
-            for target in upstream.targets:
-                target.pool.close()
-        await self.store.close()
-
-    async def retire(self, successor: "Runtime") -> None:
-        """Let go of what `successor` has not taken over; requests under way keep what they hold."""
-        left = self.parts.left_behind_by(successor.parts)
-        for part in left:
-            if isinstance(part, Pool):
-                part.close()
-        late: list[KeySet | Issuer | RateStore] = [part for part in left if isinstance(part, KeySet | Issuer)]
-        if self.store is not successor.store:
-            late.append(self.store)
-        if late:
-            await asyncio.sleep(PATIENCE)
-        for part in late:
-            await part.close()
-
-    def gauges(self) -> None:
-        """Write down what is looked at now and then instead of being counted as it happens."""
-        circuits: dict[tuple[str, ...], float] = {}
-        connections: dict[tuple[str, ...], float] = {}
-        for upstream in self.upstreams.values():
-            for target in upstream.targets:
-                circuits[target.upstream, target.name] = STATES[target.circuit.state]
-            connections[upstream.name, "busy"] = float(sum(target.pool.busy for target in upstream.targets))
-            connections[upstream.name, "idle"] = float(sum(target.pool.idle for target in upstream.targets))
-        self.metrics.breaker_state.replace(circuits)
-        self.metrics.upstream_connections.replace(connections)
-        ages = {keys.name: keys.age for keys in self.key_sets}
-        self.metrics.keyset_age.replace({(name,): age for name, age in ages.items() if age is not None})
-        if isinstance(self.store, SharedStore):
-            self.metrics.store_up.replace({("redis",): float(self.store.health.up)})
-        else:
-            self.metrics.store_up.replace({})
+Room = tuple[str, Gate | None, Layer | None]
+"""Of an upstream: its name, the gate for its tries, and what finds the gate's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +74,8 @@ class World:
     """Tells this gateway apart from others in Via: the same for all its workers."""
     embedded_store: str = ""
     """Where the embedded store listens, as a URL, when there is one."""
+    usage: UsageCounter = field(default_factory=UsageCounter)
+    """Counts who calls what, where the configuration asks for it."""
     records: Records = field(default_factory=Records)
     """What operators have decided about credentials, up to now."""
     clock: Callable[[], float] = time.monotonic
@@ -159,16 +88,27 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
     """
     world = world if world is not None else World(Metrics(), instance=os.urandom(4).hex())
     parts = Parts(previous.parts if previous is not None else None)
-    store = _rate_store(config, world, parts)
+    store, shared = counting.store(
+        config,
+        world.embedded_store,
+        parts,
+        observe=world.metrics.store_duration.child("redis").observe,
+        on_error=world.metrics.store_errors.child("redis").inc,
+    )
+    shedding = _shedding(config, parts)
     failures = _failure_limit(config, store, world, parts)
     identity = Identity(config, parts, world.records, failures, clock=world.clock)
-    upstreams = {name: _upstream(name, settings, identity, world, parts) for name, settings in config.upstreams.items()}
+    upstreams = {
+        name: _upstream(name, settings, config.workers, identity, world, parts)
+        for name, settings in config.upstreams.items()
+    }
     rules = [
-        rule(settings, _route(config, settings, identity, store, upstreams[settings.upstream], world.clock))
+        rule(settings, _route(config, settings, identity, store, shedding, upstreams[settings.upstream], world, parts))
         for settings in config.routes
     ]
     log_to = world.access_log if config.logging.access != "off" else None
-    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None)
+    usage = world.usage if config.usage is not None else None
+    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None, usage)
     https = config.listen.https
     handler = Handler(
         Router(rules),
@@ -177,9 +117,11 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         trusted=config.trusted_proxies,
         hsts=math.ceil(https.hsts or 0) if https is not None else 0,
         to_https=_https_port(config),
+        quota_lines=LINES[config.rate_limit_headers],
     )
+    rooms = {route.name: room for route in config.routes if (room := _room(config, route, parts)) is not None}
     parts.settle()
-    return Runtime(handler, world.metrics, store, upstreams, parts, parts.of(KeySet), parts.of(Issuer))
+    return Runtime(handler, world.metrics, store, shared, upstreams, parts, shedding, parts.of(KeySet), rooms)
 
 
 def _https_port(config: Config) -> int | None:
@@ -190,15 +132,20 @@ def _https_port(config: Config) -> int | None:
     return port or https.address[0].port or HTTPS
 
 
-def road(settings: UpstreamConfig, targets: list[HttpTarget], clock: Callable[[], float]) -> Send:
+def road(settings: UpstreamConfig, targets: list[HttpTarget], room: Room, clock: Callable[[], float]) -> Send:
     """The layers round a try, outermost first. A route's fallback stands outside of all of them."""
     timeouts, policy, breaker = settings.timeouts, settings.retry, settings.breaker
+    name, gate, adapt = room
     weights = [target.weight for target in settings.targets]
     return pipe(
         # One clock for everything below, waits between tries included.
         deadline(timeouts.total, clock),
         # Outside the breaker: each try is judged on its own, and an open circuit ends the tries.
         _retry(settings, clock) if policy.attempts > 1 else None,
+        # Each try needs a place of its own, and none while it waits to be tried again; a refusal is nobody's failure.
+        limited(name, lambda call: gate, clock) if gate is not None else None,
+        # Sees how long each try takes that has been let in, and nothing else.
+        adapt,
         # Inside retry, so that another try goes to another target; outside the breaker, because a
         # circuit belongs to a target and must be asked before one is chosen (docs/decisions/0003).
         balance(RoundRobin(targets, weights)),
@@ -219,20 +166,61 @@ def _route(
     settings: RouteConfig,
     identity: Identity,
     store: RateStore,
+    shedding: Shedding | None,
     upstream: Upstream,
-    clock: Callable[[], float],
+    world: World,
+    parts: Parts,
 ) -> Route:
     """The door's statements for one route, in front of its upstream's road."""
-    limits = [_limit(config, settings.name, number, limit) for number, limit in enumerate(settings.rate_limit)]
+    limits = [
+        counting.limit(*counting.named(config, settings.name, entry, number))
+        for number, entry in enumerate(settings.rate_limit)
+    ]
     entries = [_static(entry) for entry in settings.fallback]
     return Route(
         name=settings.name,
         identify=identity.identify(settings.auth),
         permit=identity.permit(settings.auth),
+        admit=shedding.admit(settings.priority) if shedding is not None else admit_all,
         take_quota=take_quota(limits, store) if limits else unlimited,
-        # The fallback has the last word, even over a deadline that has passed.
-        send=pipe(fallback(entries, clock) if entries else None, to=upstream.send),
+        send=pipe(
+            # Outside the fallback: who is turned away for want of room must not cost another upstream anything.
+            _route_concurrency(config, settings, world.clock, parts),
+            # The fallback has the last word, even over a deadline that has passed.
+            fallback(entries, world.clock) if entries else None,
+            to=upstream.send,
+        ),
         body_limit=settings.body_limit,
+    )
+
+
+def _route_concurrency(config: Config, settings: RouteConfig, clock: Callable[[], float], parts: Parts) -> Layer | None:
+    room = _room(config, settings, parts)
+    if room is None or settings.concurrency is None:
+        return None
+    if isinstance(room, Gate):
+        return limited(settings.name, lambda call: room, clock)
+    key = key_of(settings.name, settings.concurrency.by)
+    return limited(settings.name, lambda call: room.of(key(call, call.caller)), clock)
+
+
+def _room(config: Config, settings: RouteConfig, parts: Parts) -> Gate | Gates | None:
+    """A gate for all of a route, or for each key; it outlives a reload together with those who are inside."""
+    wanted, workers = settings.concurrency, config.workers
+    if wanted is None:
+        return None
+    kind = Gate if wanted.by == ("route",) else Gates
+    limit, queue = share(wanted.limit, workers), share(wanted.queue, workers)
+    return parts.get(("room", settings.name, wanted, workers), lambda: kind(limit, queue, wanted.queue_timeout))
+
+
+def _shedding(config: Config, parts: Parts) -> Shedding | None:
+    settings = config.shedding
+    if settings is None:
+        return None
+    return parts.get(
+        ("shedding", settings),
+        lambda: Shedding(settings.loop_lag, settings.queue_age, settings.last, clock=time.monotonic),
     )
 
 
@@ -251,11 +239,6 @@ def rule(settings: RouteConfig, built: T) -> Rule[T]:
     )
 
 
-def _limit(config: Config, route: str, number: int, limit: str | RateLimit) -> Limit:
-    name, settings = (limit, config.rate_limits[limit]) if isinstance(limit, str) else (f"{route}-{number + 1}", limit)
-    return Limit(rate(name, settings.limit.limit, settings.limit.window, settings.burst), settings.by)
-
-
 def _static(entry: FallbackConfig) -> Static:
     if entry.text is not None:
         body, content_type = entry.text.encode(), b"text/plain; charset=utf-8"
@@ -269,27 +252,6 @@ def _static(entry: FallbackConfig) -> Static:
     return Static(frozenset(str(kind) for kind in entry.on), entry.status, headers, body, content_type)
 
 
-def _rate_store(config: Config, world: World, parts: Parts) -> RateStore:
-    """Where limits are counted: in this process, or in Redis with a plan for its absence."""
-    settings = config.store
-    url = world.embedded_store if config.store_url == "embedded" and config.limits else config.store_url
-    if url in ("memory", "embedded"):  # without limits nothing is counted, and the embedded store does not run
-        return parts.get(("store", "memory"), MemoryStore)
-    return parts.get(
-        ("store", url, settings.timeout, settings.prefix, settings.on_failure),
-        lambda: SharedStore(
-            RedisStore(
-                connect(url, settings.timeout),
-                prefix=settings.prefix.encode(),
-                timeout=settings.timeout,
-                observe=world.metrics.store_duration.child("redis").observe,
-                health=StoreHealth(on_error=world.metrics.store_errors.child("redis").inc),
-            ),
-            on_failure=settings.on_failure,
-        ),
-    )
-
-
 def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts) -> FailureLimit | None:
     """Counts wrong credentials where the limits are counted, for all routes together."""
     allowed = config.auth.failure_limit
@@ -299,7 +261,9 @@ def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts)
     return parts.get(("failures", counted, store), lambda: FailureLimit(counted, store, world.clock))
 
 
-def _upstream(name: str, settings: UpstreamConfig, identity: Identity, world: World, parts: Parts) -> Upstream:
+def _upstream(
+    name: str, settings: UpstreamConfig, workers: int, identity: Identity, world: World, parts: Parts
+) -> Upstream:
     files = settings.tls and tuple(map(content, (settings.tls.ca, settings.tls.certificate, settings.tls.key)))
     withheld, signer = identity.withheld, identity.signer
     forwarder = parts.get(
@@ -307,11 +271,34 @@ def _upstream(name: str, settings: UpstreamConfig, identity: Identity, world: Wo
         lambda: Forwarder(identity=withheld, host=settings.host, instance=world.instance, signer=signer, audience=name),
     )
 
+    gate = _gate(name, settings, workers, parts)
+    layer = _adaptive(name, settings, gate, workers, world.clock, parts)
+
     def make() -> Upstream:
         targets = [_target(name, target, settings, files, forwarder, world, parts) for target in settings.targets]
-        return Upstream(name, targets, road(settings, targets, world.clock))
+        return Upstream(name, targets, road(settings, targets, (name, gate, layer), world.clock), gate)
 
-    return parts.get(("upstream", name, settings, files, forwarder), make)
+    return parts.get(("upstream", name, settings, files, forwarder, gate), make)
+
+
+def _gate(name: str, settings: UpstreamConfig, workers: int, parts: Parts) -> Gate | None:
+    """Apart from the upstream: who is inside stays inside when a weight or a timeout changes."""
+    wanted = settings.concurrency
+    if wanted is None:
+        return None
+    limit, queue = share(wanted.limit, workers), share(wanted.queue, workers)
+    return parts.get(("gate", name, wanted, workers), lambda: Gate(limit, queue, wanted.queue_timeout))
+
+
+def _adaptive(
+    name: str, settings: UpstreamConfig, gate: Gate | None, workers: int, clock: Callable[[], float], parts: Parts
+) -> Layer | None:
+    wanted = settings.concurrency
+    if wanted is None or gate is None or not wanted.adaptive:
+        return None
+    least, most = share(wanted.least, workers), share(wanted.limit, workers)
+    gradient = parts.get(("gradient", name, wanted, workers), lambda: Gradient(min(least, most), most))
+    return adaptive(gradient, gate, clock)
 
 
 def _target(

@@ -215,8 +215,8 @@ class Hop(NamedTuple):
     """One stage's part in a call, for metrics, log and trace."""
 
     stage: str
-    """auth, ask (an issuer about a token), limit, connect, try, wait (between tries), withheld (a retry), fallback,
-    stream (of the reply)."""
+    """auth, ask (an issuer about a token), shed, limit, concurrency, connect, try, wait (between tries),
+    withheld (a retry), fallback, stream (of the reply)."""
     name: str
     """Which one: the provider, the policy, the target, the fallback's kind."""
     outcome: str

@@ -1,8 +1,8 @@
 """The life of one request. Read this first, then `assemble.py`.
 
-The door is a straight line: which route, who is calling, may they, is their quota left. Each statement
-passes or ends the call with a GatewayError. What is behind the door, `route.send`, is the road: layers
-round the try at an upstream, composed in `assemble.py`.
+The door is a straight line: which route, who is calling, may they, is there time for them, is their quota left.
+Each statement passes or ends the call with a GatewayError. What is behind the door, `route.send`, is the road:
+layers round the try at an upstream, composed in `assemble.py`.
 """
 
 import logging
@@ -16,13 +16,14 @@ from gateway.exchange import Call, Caller, Reply, Request
 from gateway.http.forward import ends_here, loops
 from gateway.http.redirect import to_https
 from gateway.http.trust import Network, hear
-from gateway.limits.headers import quota_lines
+from gateway.limits.headers import QuotaLines, quota_lines
 from gateway.pipe import Send
 from gateway.routing.finder import Finder
 from gateway.routing.router import Router
 
 Identify = Callable[[Call], Awaitable[Caller]]
 Permit = Callable[[str, Caller], None]
+Admit = Callable[[Call, Caller], None]
 TakeQuota = Callable[[Call, Caller], Awaitable[None]]
 Finished = Callable[[Call, int, int, int, float], None]
 
@@ -42,6 +43,7 @@ class Route:
     name: str
     identify: Identify
     permit: Permit
+    admit: Admit
     take_quota: TakeQuota
     send: Send
     body_limit: int | None
@@ -59,6 +61,7 @@ class Handler:
         trusted: Sequence[Network] = (),
         hsts: int = 0,
         to_https: int | None = None,
+        quota_lines: QuotaLines = quota_lines,
     ) -> None:
         """`hsts` in seconds, 0 for none; `to_https` is the port to which plain requests are sent away."""
         self._finder = Finder(router)
@@ -67,6 +70,7 @@ class Handler:
         self._trusted = tuple(trusted)
         self._ours = {"http": OURS, "https": OURS + HSTS % hsts if hsts else OURS}
         self._to_https = to_https
+        self._quota_lines = quota_lines
         # Unique without a system call per request: random for the process, then counted.
         self._id_prefix = os.urandom(6).hex()
         self._ids = count(int.from_bytes(os.urandom(3), "big"))
@@ -82,6 +86,7 @@ class Handler:
                 route = self._find(call)
                 call.caller = caller = await route.identify(call)
                 route.permit(call.request.method, caller)
+                route.admit(call, caller)
                 await route.take_quota(call, caller)
                 reply = await route.send(call)
         except GatewayError as error:
@@ -91,7 +96,7 @@ class Handler:
             reply = self._reply_to(call, GatewayError())
         reply.added = self._ours[call.scheme] % call.id.encode()
         if call.quotas:
-            reply.added += quota_lines(call.quotas)
+            reply.added += self._quota_lines(call.quotas)
         return reply
 
     def _find(self, call: Call) -> Route:

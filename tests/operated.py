@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from gateway.admin.app import admin_app
 from gateway.auth.ledger import Ledger
 from gateway.config import Config
+from gateway.telemetry.usage_store import UsageStore
 from tests.configs import ROUTE, SECRET, UPSTREAM, loaded
 
 CONFIGURED = "sha256:" + sha256(b"a key of globex").hexdigest()
@@ -45,6 +46,7 @@ class Operated:
         self.registry = CollectorRegistry()
         self.token = ""
         self.jwks: bytes | None = None
+        self.usage: UsageStore | None = None
 
     def reasons(self) -> list[str]:
         return []

@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.admin.answers import LARGEST_BODY, answer, problem
 from gateway.admin.credentials import Credentials
+from gateway.admin.usage import Usage
 from gateway.process.link import LinkLostError
 from gateway.telemetry.exposition import exposition
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from gateway.auth.ledger import Ledger
     from gateway.config import Config
+    from gateway.telemetry.usage_store import UsageStore
 
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.]{1,255}))(?::[0-9]{1,5})?")
 
@@ -56,6 +58,10 @@ class Instance(Protocol):
         """The API keys and revocations of operators."""
 
     @property
+    def usage(self) -> UsageStore | None:
+        """Who called what, how often; None where that is not counted."""
+
+    @property
     def jwks(self) -> bytes | None:
         """The public key of the gateway's own tokens (RFC 7517); None when it signs none."""
 
@@ -69,7 +75,8 @@ class Instance(Protocol):
 def admin_app(instance: Instance) -> web.Application:
     """The application; its handlers know nothing but the instance."""
     app = web.Application(middlewares=[_problems, _guard(instance)], client_max_size=LARGEST_BODY)
-    app.add_routes([*_watching(instance), *_operating(instance), *Credentials(instance).routes()])
+    app.add_routes([*_watching(instance), *_operating(instance)])
+    app.add_routes([*Credentials(instance).routes(), *Usage(instance).routes()])
     return app
 
 

@@ -5,14 +5,19 @@ in a dictionary tells nothing about the others. A key never reaches an upstream:
 `http/forward.py` drops, and `without` cuts its parameter out of the query.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from gateway.auth.consumers import Consumer
-from gateway.auth.door import Identify
 from gateway.auth.providers import REALM, BadCredential, Reason
 from gateway.exchange import Call, Caller, header_values
+
+if TYPE_CHECKING:
+    from gateway.auth.door import Identify
 
 
 class ApiKeyProvider:

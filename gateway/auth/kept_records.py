@@ -51,6 +51,7 @@ class KeptRecords:
         copy: Path,
         backend: SharedRecords | None,
         *,
+        alone: bool,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -60,6 +61,8 @@ class KeptRecords:
         self._sleep = sleep
         self._contents = _left_behind(copy)
         self._known: int | None = None  # the store's version that is here; None: whatever it has, fetch it
+        self._alone = alone  # what is here has never been in the store, so its version says nothing about it
+        self.looked = asyncio.Event()
         self._lock = asyncio.Lock()
         self._swept = clock()
         self._trouble = ""
@@ -84,6 +87,7 @@ class KeptRecords:
                 self._complain("what has expired cannot be removed", str(error))
             else:
                 self._recover()
+            self.looked.set()
             await self._sleep(POLL)
 
     @contextlib.asynccontextmanager
@@ -140,14 +144,18 @@ class KeptRecords:
         lost = self._lost(found)
         if lost.records:
             await self._backend.restore(lost, found.version)
-            log.warning("the store had lost %d keys and revocations; they were written back", len(lost.records))
+            if self._alone:
+                log.info("%d keys and revocations were written into the store, which is new here", len(lost.records))
+            else:
+                log.warning("the store had lost %d keys and revocations; they were written back", len(lost.records))
             found = await self._backend.fetch(None) or found
         self._adopt(found)
+        self._alone = False
 
     def _lost(self, found: Contents) -> Contents:
         """What is here and not there, although the store's version does not say that it was changed since."""
         here = self._contents
-        if found.version > here.version:
+        if found.version > here.version and not self._alone:
             return EMPTY
         there, now = {record.id for record in found.records}, self._clock()
         missing = (each for each in here.records if each.id not in there)

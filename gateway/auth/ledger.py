@@ -50,14 +50,20 @@ class Ledger:
         copy: Path,
         backend: SharedRecords | None,
         *,
+        alone: bool = False,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`copy` is the file that workers read; without a `backend` it is also all that is known."""
-        self._kept = KeptRecords(copy, backend, clock=clock, sleep=sleep)
+        """`copy` is the file that workers read; without a `backend` it is also all that is known.
+
+        `alone` says that the copy was made without any: the backend gets what it does not have.
+        """
+        self._kept = KeptRecords(copy, backend, alone=alone, clock=clock, sleep=sleep)
         self._clock = clock
         self.durable = backend is not None
         """The records outlive this instance."""
+        self.looked = self._kept.looked
+        """Set when `follow` has asked the backend for the first time, whatever it has answered."""
 
     def keys(self) -> list[StoredKey]:
         """Those that have not expired, the oldest first."""

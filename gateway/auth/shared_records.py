@@ -11,11 +11,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.auth.kept_records import SharedRecordsError as SharedRecordsError
 from gateway.auth.records import Contents, Record, dump, parse
+from gateway.limits.clients import Client
 
 log = logging.getLogger("gateway.auth")
 
@@ -35,7 +35,7 @@ return redis.call('HINCRBY', KEYS[1], 'version', 1)
 class SharedRecords:
     """The hash `{prefix}records`. Every method raises SharedRecordsError, and may have been heard all the same."""
 
-    def __init__(self, client: Redis, prefix: bytes = b"gw:") -> None:
+    def __init__(self, client: Client, prefix: bytes = b"gw:") -> None:
         self._client = client
         self._hash = prefix + b"records"
         self._skipped: frozenset[bytes] = frozenset()
@@ -69,7 +69,7 @@ class SharedRecords:
         So every instance reads the whole list again, whichever part of it it still had.
         """
         back = [["HSETNX", _field(record.id), dump(record)] for record in lost.records]
-        ahead = lost.version - found + 1 if found else 1
+        ahead = max(lost.version - found, 0) + 1 if found else 1
         with _told():
             await self._together(*back, ["HSETNX", VERSION, lost.version], ["HINCRBY", VERSION, ahead])
 

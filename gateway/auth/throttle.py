@@ -12,8 +12,9 @@ from gateway.auth.door import Identify
 from gateway.auth.providers import BadCredential
 from gateway.errors import Refused, Shed
 from gateway.exchange import Call, Caller, Hop
-from gateway.limits.gcra import TICKS, Rate
+from gateway.limits.gcra import Rate
 from gateway.limits.keys import key, network
+from gateway.limits.meter import TICKS
 from gateway.limits.store import RateStore
 
 MOST_WAITING = 100_000

@@ -105,7 +105,7 @@ def _described(part: str, entry: dict[str, Any]) -> str:
         case "provider":
             words = [entry["type"], entry.get("issuer")]
         case "rate limit":
-            words = [entry["by"], entry["limit"]]
+            words = ["+".join(entry["by"]), entry["limit"]]
     said = " ".join(text(word) for word in words if word is not None)
     return f": {said}" if said else ""
 

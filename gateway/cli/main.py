@@ -25,6 +25,7 @@ COMMANDS = {
     "token": "make a signed token for trying out a route",
     "keys": "make, list, rotate and revoke API keys; make the hash of a password",
     "revoke": "refuse tokens and consumers from now on, in the running gateway",
+    "usage": "show who has called what, how often",
     "schema": "print a JSON Schema of the configuration, for editors",
     "demo": "start demo upstreams and a gateway, and show what to try",
 }

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from gateway.auth.claim_rules import value_text
 from gateway.cli.configured import config_argument, json_argument, load_config
 from gateway.cli.output import console, print_json
+from gateway.config.effective import rate_text
+from gateway.config.limits import CALENDAR, EACH
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.config.limits import Tier
     from gateway.config.model import RateLimit, Route
     from gateway.config.route_auth import AnyOf
 
@@ -85,9 +88,27 @@ def _scope_text(entry: str | AnyOf) -> str:
 
 
 def limit_text(config: Config, limit: str | RateLimit) -> str:
-    """A limit, in a few words: `standard(consumer 100/60s burst 20)`."""
+    """A limit, in a few words: `standard(consumer+ip 100/60s burst 20; gold 600/60s; POST costs 5)`."""
     name, limit = (limit, config.rate_limits[limit]) if isinstance(limit, str) else ("", limit)
-    return f"{name}({limit.by} {limit.limit}{f' burst {limit.burst}' if limit.burst else ''})"
+    said = [f"{'+'.join(limit.by)} {_rate_text(limit, limit)}"]
+    said += [f"{tier} {_rate_text(limit, rate)}" for tier, rate in limit.tiers.items()]
+    said += [f"{method} costs {cost}" for method, cost in limit.cost.items() if method != EACH]
+    if limit.cost.get(EACH, 1) != 1:
+        said.append(f"{'others cost' if len(limit.cost) > 1 else 'each costs'} {limit.cost[EACH]}")
+    if limit.lease is not None:
+        said.append(f"leases {limit.lease}")
+    if limit.on_failure is not None:
+        said.append(f"{limit.on_failure} without the store")
+    if limit.mode == "observe":
+        said.append("only observes")
+    return f"{name}({'; '.join(said)})"
+
+
+def _rate_text(limit: RateLimit, rate: RateLimit | Tier) -> str:
+    if limit.algorithm == "calendar":
+        return f"{rate.limit.limit} a {CALENDAR[rate.limit.window]} of {limit.zone}"
+    sliding = " sliding" if limit.algorithm == "sliding_window" else ""
+    return f"{rate_text(rate.limit)}{f' burst {rate.burst}' if rate.burst else ''}{sliding}"
 
 
 def _pattern(route: Route) -> str:

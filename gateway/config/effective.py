@@ -55,7 +55,9 @@ def share_text(part: float) -> str:
 
 
 def rate_text(rate: Rate) -> str:
-    """`100/60s`: windows in seconds, so that rates compare at a glance."""
+    """`100/60s`: windows in seconds, so that rates compare at a glance; a month has no certain number of them."""
+    if rate.window == units.PERIODS["month"]:
+        return f"{rate.limit}/month"
     return (
         f"{rate.limit}/{rate.window:.0f}s" if rate.window.is_integer() else f"{rate.limit}/{duration_text(rate.window)}"
     )

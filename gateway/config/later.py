@@ -11,12 +11,10 @@ KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
         "": "tracing security_headers",
-        "rate_limits.*": "tiers",
-        "upstreams.*": "discover hedge health eject concurrency quota",
+        "upstreams.*": "discover hedge health eject quota",
         "upstreams.*.breaker": "slow_calls open_for_max",
         "routes.*": "versions split redirect respond cache transform cors compress idempotency validate "
         "allow_ip deny_ip mirror fault",
-        "routes.*.rate_limit.*": "tiers",
         "routes.*.fallback.*": "stale upstream file",
         "logging": "redact",
     }.items()
@@ -42,14 +40,8 @@ def _other_balance(value: object) -> bool:
     return value in words if isinstance(value, str) else isinstance(value, dict) and list(value) == ["hash"]
 
 
-OTHER_KEYS_OF_A_LIMIT = _begins_with("header:", "cookie:", "claim:", "query:")
-
 VALUES: dict[str, Callable[[object], bool]] = {
     "store.url": _begins_with("redis+sentinel://", "redis+cluster://"),
-    "rate_limits.*.by": OTHER_KEYS_OF_A_LIMIT,
-    "rate_limits.*.mode": _one_of("observe"),
-    "routes.*.rate_limit.*.by": OTHER_KEYS_OF_A_LIMIT,
-    "routes.*.rate_limit.*.mode": _one_of("observe"),
     "upstreams.*.balance": _other_balance,
     "logging.access": _one_of("ecs", "combined"),
 }

@@ -1,6 +1,5 @@
 """`listen`, `store`, `wire` and `logging`: where the gateway listens, what it shares, its limits, its log."""
 
-import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.config import store_url
 from gateway.config.complaints import show
 from gateway.config.fields import (
     Address,
@@ -37,10 +37,9 @@ from gateway.config.fields import (
     whole,
 )
 from gateway.config.syntax import Address as Where
-from gateway.config.syntax import split_authority, text
+from gateway.config.syntax import text
 
 DEFAULT_BODY_LIMIT = 10 * 1024**2
-REDIS = re.compile(r"(rediss?)://(?:[^@/?#]*@)?([^@/?#]+)(/[0-9]{0,5})?")
 
 
 def _off(value: object) -> object:
@@ -63,19 +62,8 @@ def _store_url(value: object) -> str:
     """memory, embedded, or Redis by URL. Never quoted in a message: it may carry a password."""
     if value in ("memory", "embedded"):
         return str(value)
-    if not (found := REDIS.fullmatch(text(value))):
-        raise ValueError(
-            "is neither memory, nor embedded, nor a URL such as redis://host:6379/0 or rediss://user:password@host/0"
-        )
-    try:
-        split_authority(found[2])
-    except ValueError:
-        raise ValueError("has no valid host and port") from None
+    store_url.parse(text(value))
     return str(value)
-
-
-def _without_password(url: str) -> str:
-    return re.sub("//.*@", "//***@", url)
 
 
 Urls = Annotated[tuple[Address, ...], Field(min_length=1), BeforeValidator(one_or_more), OrOne()]
@@ -202,11 +190,11 @@ class Store(Section):
     url: Annotated[
         str,
         PlainValidator(_store_url),
-        PlainSerializer(_without_password),
-        WithJsonSchema({"type": "string", "pattern": "^(?:memory|embedded|rediss?://.+)$"}),
+        PlainSerializer(store_url.masked),
+        WithJsonSchema({"type": "string", "pattern": r"^(?:memory|embedded|rediss?(?:\+sentinel|\+cluster)?://.+)$"}),
         Field(repr=False),
     ] = "memory"
-    """memory (each process alone), embedded (a private Valkey for all workers), redis://host:6379/0 or rediss://…"""
+    """memory (each process alone), embedded (one Valkey for all workers), redis://…, redis+sentinel://… and such."""
     on_failure: Literal["local", "open", "closed"] = "local"
     """While the store is away: count in this process, let everything pass, or refuse."""
     timeout: Duration = 0.05

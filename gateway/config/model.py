@@ -5,15 +5,16 @@ Attributes are named like the keys of the file; a name that Python or pydantic n
 """
 
 import os
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.auth import Auth, Signing
 from gateway.config.fields import Fault, Folder, Name, Network, Or, Section, refuse, whole
+from gateway.config.limits import RateLimit, RouteConcurrency, Shedding, UpstreamConcurrency, Usage, UsageOrNone
 from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
 from gateway.config.providers import BearerProvider, Claims, IntrospectionProvider, JwtProvider
-from gateway.config.route import Fallback, Match, RateLimit, Route
+from gateway.config.route import Fallback, Match, Route
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import Address
 from gateway.config.units import Rate
@@ -41,12 +42,16 @@ __all__ = [
     "Retry",
     "Route",
     "RouteAuth",
+    "RouteConcurrency",
+    "Shedding",
     "Signing",
     "Store",
     "Target",
     "Timeouts",
     "Tls",
     "Upstream",
+    "UpstreamConcurrency",
+    "Usage",
     "Wire",
 ]
 
@@ -79,6 +84,12 @@ class Config(Section):
     auth: Auth = Auth()
     rate_limits: dict[Name, RateLimit] = Field(default_factory=dict)
     """By the name that routes use."""
+    rate_limit_headers: Literal["ietf", "legacy", "both"] = "ietf"
+    """Which headers tell callers of their limits: RateLimit and RateLimit-Policy, X-RateLimit-…, or all of them."""
+    shedding: Shedding | None = None
+    """What to do with more requests than a worker can serve. Absent: serve them, late."""
+    usage: UsageOrNone = None
+    """Count who calls what. Needs a store: embedded or a Redis."""
     upstreams: dict[Name, Upstream] = Field(default_factory=dict)
     """By the name that routes use."""
     routes: tuple[Route, ...]
@@ -101,10 +112,17 @@ class Config(Section):
         refuse(faults)
         return self
 
+    @model_validator(mode="after")
+    def _usage_is_kept(self) -> Self:
+        if self.usage is not None and self.store_url == "memory":
+            refuse([(("usage",), "needs a store: say store.url, embedded or that of a Redis")])
+        return self
+
     @property
     def limits(self) -> bool:
         """Whether anything has to be counted in the store."""
-        return self.auth.failure_limit is not None or any(route.rate_limit for route in self.routes)
+        counted = self.auth.failure_limit is not None or self.usage is not None
+        return counted or any(route.rate_limit for route in self.routes)
 
     @property
     def keeps_records(self) -> bool:

@@ -27,6 +27,8 @@ def check(data: Any, report: Report) -> None:
     providers, roles = _mapping(auth.get("providers")), _mapping(auth.get("roles"))
     _shown(providers, config, report)
     limits = _mapping(config.get("rate_limits"))
+    used = [*_used(config.get("routes"), limits)]
+    _tiers(_mapping(auth.get("consumers")), used, _mapping(config.get("shedding")), report)
     names: dict[str, Path] = {}
     matches: dict[Condition, dict[str, Path]] = {}
     for index, route in _entries(config.get("routes")):
@@ -35,9 +37,8 @@ def check(data: Any, report: Report) -> None:
         if "upstream" in route:
             _known(route["upstream"], "upstream", upstreams, (*path, "upstream"), report)
         _required(_mapping(route.get("auth")), providers, roles, (*path, "auth"), report)
-        for position, name in _entries(route.get("rate_limit")):
-            _known(name, "rate limit", limits, (*path, "rate_limit", *position), report)
         name = route.get("name")
+        _limited(route.get("rate_limit"), name, limits, (*path, "rate_limit"), report)
         if isinstance(name, str) and names.setdefault(name, path) is not path:
             report((*path, "name"), f"{show(name)} is also the name of the route at line {report.line(names[name])}")
         other = _taken(_mapping(route.get("match")), path, matches)
@@ -52,6 +53,33 @@ def _shown(providers: dict[str, Any], config: dict[str, Any], report: Report) ->
     for name, provider in providers.items():
         if _mapping(provider).get("type") == "client_certificate" and "client_ca" not in https:
             report(("auth", "providers", name), "has no effect: without listen.https.client_ca no client shows one")
+
+
+def _limited(written: Any, route: Any, limits: dict[str, Any], path: Path, report: Report) -> None:
+    """Limits that a route names must exist, and those that are written there get a name that nothing else has."""
+    for position, limit in _entries(written):
+        _known(limit, "rate limit", limits, (*path, *position), report)
+        named = f"{route}-{(position or (0,))[0] + 1}"
+        if isinstance(limit, dict) and named in limits:
+            report((*path, *position), f"is called {show(named)}, like one of rate_limits: give one another name")
+
+
+def _used(routes: Any, limits: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The limits of all routes."""
+    for _, route in _entries(routes):
+        for _, limit in _entries(_mapping(route).get("rate_limit")):
+            yield _mapping(limits.get(limit) if isinstance(limit, str) else limit)
+
+
+def _tiers(consumers: dict[str, Any], used: list[dict[str, Any]], shedding: dict[str, Any], report: Report) -> None:
+    """Where limits tell tiers apart, a consumer's tier must be one that something knows."""
+    limited = [tier for limit in used for tier in _mapping(limit.get("tiers"))]
+    known = dict.fromkeys([*limited, *(tier for _, tier in _entries(shedding.get("last")) if isinstance(tier, str))])
+    for name, consumer in consumers.items() if limited else ():
+        tier = _mapping(consumer).get("tier")
+        if isinstance(tier, str) and tier not in known:
+            message = f"no limit of any route knows the tier {show(tier)}"
+            report(("auth", "consumers", name, "tier"), message, word=tier, among=known)
 
 
 def _required(

@@ -1,6 +1,6 @@
-"""`rate_limits` and `routes`: which requests are taken, from whom, how often, and who answers them."""
+"""`routes`: which requests are taken, from whom, how often, and who answers them."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import orjson
 from pydantic import (
@@ -23,16 +23,15 @@ from gateway.config.fields import (
     Name,
     OrOne,
     PathPattern,
-    RateOf,
     Section,
     SettableHeader,
     SizeOrNone,
     Status,
     Text,
-    Whole,
     one_or_more,
     refuse,
 )
+from gateway.config.limits import Priority, RateLimit, RouteConcurrency
 from gateway.config.listen import DEFAULT_BODY_LIMIT
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import each_header_once
@@ -40,18 +39,6 @@ from gateway.config.upstream import failures
 
 ALL_FAILURES = ("open", "timeout", "connect_failure", "reset", "5xx")
 WITHOUT_BODY = (204, 205, 304)
-
-
-class RateLimit(Section):
-    """How many requests are allowed in a time."""
-
-    by: Literal["consumer", "ip", "route", "global"]
-    """Whose requests are counted together."""
-    limit: RateOf
-    """100/second, /minute, /hour, /day, or 100/30s."""
-    burst: Whole | None = None
-    """How many of them may come at once; without it, all."""
-    mode: Literal["enforce"] = "enforce"
 
 
 class Match(Section):
@@ -135,6 +122,10 @@ class Route(Section):
     """Absent: open to everybody."""
     rate_limit: Annotated[tuple[NameOrLimit, ...], BeforeValidator(one_or_more), OrOne()] = ()
     """Names from `rate_limits`, or limits of this route alone; all must allow."""
+    concurrency: RouteConcurrency | None = None
+    """How many of its requests may be under way at the same time."""
+    priority: Priority = "normal"
+    """Which requests are turned away first when there is too much to do (`shedding`); critical ones never are."""
     fallback: tuple[Fallback, ...] = ()
     """When the upstream fails, the first of these that covers the failure."""
     body_limit: SizeOrNone = DEFAULT_BODY_LIMIT

@@ -10,13 +10,15 @@ from typing import NamedTuple
 from gateway.config.complaints import show
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2629746.0}
+"""A month stands for one of the calendar, whatever its length: only limits by the calendar may use it. Its number is
+the mean length, so that nobody means it who writes `30d`."""
 BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 DURATION = r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)"
 SIZE = r"(\d{1,12})(B|KiB|MiB|GiB)"
 SHARE = r"(\d{1,3}(?:\.\d{1,9})?)%"
-RATE = rf"(\d{{1,9}})/(second|minute|hour|day|{DURATION})"
+RATE = rf"(\d{{1,9}})/(second|minute|hour|day|week|month|{DURATION})"
 LONGEST = 3650 * 86400.0
 """Ten years: beyond it a duration is a mistake, and timers overflow."""
 

@@ -23,6 +23,7 @@ from gateway.config.fields import (
     Whole,
     refuse,
 )
+from gateway.config.limits import UpstreamConcurrency
 from gateway.config.syntax import host_header, split_authority, text
 
 URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.DOTALL)
@@ -222,6 +223,8 @@ class Upstream(Section):
     timeouts: Timeouts = Timeouts()
     retry: Annotated[Retry, BeforeValidator(_retry_off), Or(enum=["off", False])] = Retry()
     breaker: Annotated[Breaker | None, BeforeValidator(_breaker_off), Or(enum=["off", False])] = Breaker()
+    concurrency: UpstreamConcurrency | None = None
+    """How many tries may be under way at the same time."""
     tls: Tls | None = None
     host: Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})] = "upstream"
     """The Host header: `upstream` (the target's), `client` (as received), or a host."""

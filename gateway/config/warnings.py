@@ -13,6 +13,12 @@ def warnings(config: Config) -> list[str]:
             f"store.url is memory: each of the {config.workers} workers counts for itself, so callers get up to "
             f"{config.workers} times their rate limits; leave store.url out for one store that all of them share"
         )
+    if config.store_url == "memory":
+        found += [
+            f"rate_limits.{name}.lease has no effect: store.url is memory, which every request can ask at no cost"
+            for name, limit in config.rate_limits.items()
+            if limit.lease is not None
+        ]
     for name, provider in config.auth.providers.items():
         if isinstance(provider, JwtProvider) and _over_http(
             str(provider.jwks or (provider.published and provider.issuer))

@@ -1,28 +1,60 @@
-"""A shared store with a plan for its absence: count here (`local`), let pass (`open`) or refuse (`closed`)."""
+"""A shared store with a plan for its absence: count here (`local`), let pass (`open`) or refuse (`closed`).
 
-from collections.abc import Sequence
-from typing import Literal
+Each limit may have a plan of its own. Of limits that are asked together the strictest plan counts: one that must not
+be guessed is not passed because another one may be.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 from gateway.errors import Shed
+from gateway.exchange import Quota
 from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
-from gateway.limits.redis import RedisStore, StoreError
+from gateway.limits.redis import StoreError
 from gateway.limits.store import Answer, Take
 
 OnFailure = Literal["local", "open", "closed"]
+
+BY_STRICTNESS: tuple[OnFailure, ...] = ("open", "local", "closed")
+
+NO_EXCEPTIONS: Mapping[str, OnFailure] = MappingProxyType({})
 
 RETRY_AFTER = 1.0
 """Seconds a refused caller is asked to wait: the store is tried again about that often."""
 
 
+class Remote(Protocol):
+    """A store in the network: one server, or a cluster of them."""
+
+    health: StoreHealth
+
+    async def take(self, takes: Sequence[Take]) -> list[Quota]:
+        """Take from all keys or from none. Raises StoreError."""
+
+    async def check(self) -> bool:
+        """Whether it answers; when it does not, that is known and logged from now on."""
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+
+
 class SharedStore:
-    """A RateStore over Redis: never an error but Shed, and no answer later than the store's timeout."""
+    """A RateStore over the network: never an error but Shed, and no answer later than the store's timeout."""
 
     def __init__(
-        self, shared: RedisStore, *, on_failure: OnFailure = "local", local: MemoryStore | None = None
+        self,
+        shared: Remote,
+        *,
+        on_failure: OnFailure = "local",
+        exceptions: Mapping[str, OnFailure] = NO_EXCEPTIONS,
+        local: MemoryStore | None = None,
     ) -> None:
+        """`exceptions` are the policies that have a plan of their own."""
         self._shared = shared
         self._on_failure = on_failure
+        self._exceptions = exceptions
         self._local = local if local is not None else MemoryStore()
 
     @property
@@ -38,15 +70,16 @@ class SharedStore:
             return self._instead(takes, error.waited)
 
     async def check(self) -> bool:
-        """Whether the shared store answers; when it does not, that is known and logged from now on."""
+        """As Remote.check."""
         return await self._shared.check()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """As Remote.close."""
         await self._shared.close()
 
     def _instead(self, takes: Sequence[Take], waited: bool) -> Answer:
-        match self._on_failure:
+        plans = [self._exceptions.get(meter.policy, self._on_failure) for _, meter, _ in takes]
+        match max(plans, key=BY_STRICTNESS.index):
             case "local":
                 return self._local.take_all(takes), "local", waited
             case "open":

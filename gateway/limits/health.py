@@ -20,6 +20,10 @@ class StoreHealth:
         self._in_a_row = 0
         self._next_try = 0.0
 
+    def another(self) -> "StoreHealth":
+        """That of a part of the same store: it goes up and down by itself, its failures are counted with all others."""
+        return StoreHealth(self._failures, self._pause, on_error=self._on_error)
+
     def admits(self, now: float) -> bool:
         """Whether to ask now. While down, a yes is for one: the next has to wait for the pause."""
         if self.up:

@@ -10,29 +10,34 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway.exchange import Quota
+from gateway.limits.clients import CONNECTIONS, Client, trouble
+from gateway.limits.clients import connect as connect
+from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.store import Take, answers
 
 log = logging.getLogger("gateway.store")
 
-SCRIPT = files(__package__).joinpath("gcra.lua").read_text("utf-8")
+SCRIPT = files(__package__).joinpath("take.lua").read_text("utf-8")
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
 
-FLIGHTS = 4
+FLIGHTS = CONNECTIONS
 """Pipelines on their way at once. More of them would only be smaller; one would make each wait for the last."""
 
-AWAY = "the store is away (%s): limits follow store.on_failure"
+AWAY = "%s is away (%s): limits follow store.on_failure"
+BACK = "%s is back: limits are shared again"
+
+LEFT_ALONE = "the store is left alone for a moment"
+
+PROBE = rate("check", 1_000_000, 1.0)
+"""Of a key that is gone after a millisecond: a server that only reads, or is full, is of no use."""
 
 CLOSE_WAIT = 1.0
 """Seconds that pipelines on their way get when the gateway ends."""
@@ -46,25 +51,32 @@ class StoreError(Exception):
         self.waited = waited
 
 
-def connect(url: str, timeout: float) -> Redis:
-    """A client that fails fast: no retries (one could count twice), short timeouts, few connections.
+Command = list[bytes | int | str]
 
-    Besides redis:// and rediss:// the URL may be unix:///path?db=0, which is how the embedded store is reached.
-    The socket may take a little longer than the callers wait: they are gone by then, but a connection that is
-    dropped too early would make a slow server slower.
-    """
-    socket_timeout = max(0.1, 2 * timeout)
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=FLIGHTS,
-        timeout=socket_timeout,
-        socket_timeout=socket_timeout,
-        socket_connect_timeout=socket_timeout,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=False,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),  # they would lengthen the timeouts
-    )
-    return Redis.from_pool(pool)
+Send = Callable[[list[Command]], Awaitable[list[Any]]]
+"""Brings commands to a server, in their order and on one connection: the reply or the error of each."""
+
+
+def command(takes: Sequence[Take], prefix: bytes, wall: float, now: int | str = "") -> Command:
+    """The call of the script; `now` in ticks replaces the server's clock."""
+    keys: Command = ["EVALSHA", SHA, len(takes)]
+    arguments: Command = [now]
+    for key, meter, cost in takes:
+        place, (kind, first, second) = meter.asks(key, wall)
+        keys.append(prefix + place)
+        arguments += (kind, first, second, cost)
+    return keys + arguments
+
+
+async def taught(send: Send, commands: list[Command]) -> list[Any]:
+    """The reply or the error of each command; a server that does not know the script is told."""
+    results = await send(commands)
+    unknown = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
+    if unknown:  # a new server, or one whose scripts were flushed
+        await send([["SCRIPT", "LOAD", SCRIPT]])
+        for i, result in zip(unknown, await send([commands[i] for i in unknown]), strict=True):
+            results[i] = result
+    return results
 
 
 class _Batch:
@@ -73,13 +85,13 @@ class _Batch:
     __slots__ = ("late", "timer", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: list[tuple[Sequence[Take], asyncio.Future[list[int] | StoreError]]] = []
+        self.waiters: list[tuple[Sequence[Take], float, asyncio.Future[list[Any] | StoreError]]] = []
         self.timer: asyncio.TimerHandle | None = None
         self.late = False
 
     def fail(self, reason: str) -> None:
         """Whoever still waits gets a StoreError."""
-        for _, answer in self.waiters:
+        for *_, answer in self.waiters:
             if not answer.done():
                 # As a result: an exception that a leaving caller no longer collects would be reported as lost.
                 answer.set_result(StoreError(reason, waited=True))
@@ -93,60 +105,80 @@ class RedisStore:
 
     def __init__(
         self,
-        client: Redis,
+        client: Client,
         *,
+        send: Send | None = None,
+        name: str = "the store",
         prefix: bytes = b"gw:",
         timeout: float = 0.05,
         health: StoreHealth | None = None,
         observe: Callable[[float], None] = lambda seconds: None,
+        wall: Callable[[], float] = time.time,
         now_ticks: Callable[[], int] | None = None,
     ) -> None:
-        """`now_ticks` replaces the server's clock, for tests of the arithmetic only."""
+        """`send` replaces the client's pipeline, for one node of a cluster, which has a name of its own in the log.
+
+        `wall` says what the calendar shows; `now_ticks` replaces the server's clock, for tests only.
+        """
         self.health = health if health is not None else StoreHealth()
         self._client = client
+        self._send = send if send is not None else self._pipeline
+        self._name = name
         self._prefix = prefix + b"limit:"
         self._timeout = timeout
         self._observe = observe
+        self._wall = wall
         self._now_ticks = now_ticks
         self._gathering: _Batch | None = None
         self._flights: set[asyncio.Task[None]] = set()
 
     async def take(self, takes: Sequence[Take]) -> list[Quota]:
         """Take from all keys or from none. Raises StoreError."""
+        wall = self._wall()
+        held = await self.ask(takes, wall)
+        if isinstance(held, StoreError):
+            raise held
+        return answers(takes, held, wall)
+
+    def ask(self, takes: Sequence[Take], wall: float) -> asyncio.Future[list[Any] | StoreError]:
+        """The same: what each key will turn out to have held before. Raises StoreError when it is not worth asking."""
         if not self.health.admits(time.monotonic()):
-            raise StoreError("the store is left alone for a moment", waited=False)
+            raise StoreError(LEFT_ALONE, waited=False)
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[int] | StoreError] = loop.create_future()
+        answer: asyncio.Future[list[Any] | StoreError] = loop.create_future()
         batch = self._gathering
         if batch is None:
             batch = self._gathering = _Batch()
             batch.timer = loop.call_later(self._timeout, self._give_up, batch)
             loop.call_soon(self._start)
-        batch.waiters.append((takes, answer))
-        owed = await answer
-        if isinstance(owed, StoreError):
-            raise owed
-        return answers(takes, owed)
+        batch.waiters.append((takes, wall, answer))
+        return answer
 
-    async def check(self) -> bool:
-        """Ask for a sign of life, before anybody needs one. Without it the store is down, from the first failure on.
+    async def check(self, key: bytes = b"check") -> bool:
+        """Take from a key that nobody else uses. When that fails, the store is down, from the first time on.
 
         It may take as long as the socket's timeouts let it, for the first connection costs several round trips.
         """
         try:
-            await self._client.ping()
+            (answer,) = await taught(self._send, [self._command([(key, PROBE, 1)], self._wall())])
+            if isinstance(answer, Exception):
+                raise answer
         except (RedisError, OSError) as error:
             if self.health.failed(time.monotonic(), at_once=True):
-                log.warning(AWAY, f"{type(error).__name__}: {error}")
+                log.warning(AWAY, self._name, trouble(error))
             return False
         self._alive()
         return True
 
     async def close(self) -> None:
         """Let pipelines on their way land, then close the connections."""
+        await self.land()
+        await self._client.aclose()
+
+    async def land(self) -> None:
+        """Wait for the pipelines that are on their way."""
         if self._flights:
             await asyncio.wait(self._flights, timeout=CLOSE_WAIT)
-        await self._client.aclose()
 
     def _start(self) -> None:
         """Send what has gathered, unless enough is on its way already; then it gathers on."""
@@ -164,50 +196,34 @@ class RedisStore:
     async def _fly(self, batch: _Batch) -> None:
         started = time.monotonic()
         try:
-            results = await self._run([self._command(takes) for takes, _ in batch.waiters])
+            results = await taught(self._send, [self._command(takes, wall) for takes, wall, _ in batch.waiters])
         except Exception as error:  # the outermost boundary of this task: whatever it was, the waiters are told
-            self._lost(batch, f"{type(error).__name__}: {error}")
+            self._lost(batch, trouble(error))
             return
         self._observe(time.monotonic() - started)
         self._deliver(batch, results)
 
-    async def _run(self, commands: list[list[bytes | int | str]]) -> list[Any]:
-        """The reply or the error of each command."""
-        results = await self._pipeline(commands)
-        unknown = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
-        if unknown:  # a new server, or one whose scripts were flushed
-            await self._client.script_load(SCRIPT)
-            for i, result in zip(unknown, await self._pipeline([commands[i] for i in unknown]), strict=True):
-                results[i] = result
-        return results
-
-    async def _pipeline(self, commands: list[list[bytes | int | str]]) -> list[Any]:
+    async def _pipeline(self, commands: list[Command]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         return results
 
-    def _command(self, takes: Sequence[Take]) -> list[bytes | int | str]:
-        now = "" if self._now_ticks is None else self._now_ticks()
-        command: list[bytes | int | str] = ["EVALSHA", SHA, len(takes)]
-        command += [self._prefix + key for key, _, _ in takes]
-        command.append(now)
-        for _, rate, cost in takes:
-            command += (rate.interval, rate.depth, cost)
-        return command
+    def _command(self, takes: Sequence[Take], wall: float) -> Command:
+        return command(takes, self._prefix, wall, "" if self._now_ticks is None else self._now_ticks())
 
     def _deliver(self, batch: _Batch, results: list[Any]) -> None:
-        for (_, answer), result in zip(batch.waiters, results, strict=True):
+        for (*_, answer), result in zip(batch.waiters, results, strict=True):
             if answer.done():
                 continue
             if isinstance(result, Exception):
-                answer.set_result(StoreError(str(result), waited=True))
+                answer.set_result(StoreError(trouble(result), waited=True))
             else:
                 answer.set_result(result)
         refused = [result for result in results if isinstance(result, Exception)]
         if len(refused) == len(results):  # read-only, loading, out of memory: it lives, but is of no use
-            self._lost(batch, str(refused[0]))
+            self._lost(batch, trouble(refused[0]))
         elif not batch.late:
             self._disarm(batch)
             self._alive()
@@ -224,12 +240,12 @@ class RedisStore:
             return
         self._disarm(batch)
         if self.health.failed(time.monotonic()):
-            log.warning(AWAY, reason)
+            log.warning(AWAY, self._name, reason)
         batch.fail(reason)
 
     def _alive(self) -> None:
         if self.health.answered():
-            log.warning("the store is back: limits are shared again")
+            log.warning(BACK, self._name)
 
     def _disarm(self, batch: _Batch) -> None:
         if batch.timer is not None:

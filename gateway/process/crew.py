@@ -122,6 +122,7 @@ class Crew:
             cells=self._supervisor.instance.cells,
             records=self._supervisor.instance.records,
             snapshot=self._supervisor.snapshot(),
+            embedded_store=self._supervisor.store.url,
         )
         child = await self._nursery.bear(
             lambda link: operator.operate(link, post), self._supervisor.hear, self._not_for_the_operator

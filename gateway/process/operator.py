@@ -11,7 +11,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.auth.ledger import Ledger
 from gateway.config.effective import effective
@@ -24,6 +24,10 @@ from gateway.telemetry.cells import Summary
 from gateway.telemetry.collector import MetricsCollector, Snapshot
 from gateway.telemetry.exposition import registry_of
 from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP
+from gateway.telemetry.usage import UsageKeeper
+
+if TYPE_CHECKING:
+    from gateway.telemetry.usage_store import UsageStore
 
 log = logging.getLogger("gateway.operator")
 
@@ -43,6 +47,8 @@ class Post:
     records: Path
     """The copy of what operators have decided about credentials, which the workers read."""
     snapshot: Snapshot
+    embedded_store: str
+    """URL of the embedded store; "" without one."""
 
 
 def operate(link: socket.socket, post: Post) -> int:
@@ -62,6 +68,8 @@ class Operator:
         self._leaving = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
         self._records = RecordKeeper(post.records)
+        self._embedded_store = post.embedded_store
+        self._usage = UsageKeeper()
         self.jwks: bytes | None = None
         self.registry = registry_of(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
 
@@ -83,6 +91,7 @@ class Operator:
         await self._leaving.wait()
         await runner.cleanup()
         await self._records.close()
+        await self._usage.close()
         if self._checking is not None:
             self._checking.cancel()
         return 0
@@ -108,6 +117,10 @@ class Operator:
         return self._records.ledger
 
     @property
+    def usage(self) -> UsageStore | None:
+        return self._usage.store
+
+    @property
     def settings(self) -> Config:
         return self._config
 
@@ -127,6 +140,7 @@ class Operator:
             case "snapshot":
                 self._snapshot = message["snapshot"]
             case "config":
+                self._embedded_store = message["embedded_store"]
                 await self._configure(unpack(descriptors[0]))
             case "listen":
                 await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
@@ -143,6 +157,7 @@ class Operator:
         self._config = config
         self.jwks = published(config)
         await self._records.keep(config)
+        await self._usage.keep(config, self._embedded_store)
         self._check_names()
 
     async def _listen(self, sock: socket.socket | None) -> None:

@@ -134,7 +134,8 @@ class Reload:
                 child.kill()  # its successor begins with it
         supervisor.listening.adopt(plan, loaded.config)
         if supervisor.crew.operator is not None:
-            await supervisor.crew.operator.ask({"do": "config"}, COMMIT_WITHIN, (file,))
+            question = {"do": "config", "embedded_store": supervisor.store.url}
+            await supervisor.crew.operator.ask(question, COMMIT_WITHIN, (file,))
             if plan.admin is not old_admin:
                 descriptors = (plan.admin.sockets[0].fileno(),) if plan.admin is not None else ()
                 supervisor.crew.operator.tell({"do": "listen"}, descriptors)

@@ -16,24 +16,25 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.assemble import Runtime, World, assemble
+from gateway.assemble import World, assemble
 from gateway.auth.records import Records
 from gateway.config.model import Config
 from gateway.http.server import Limits, Server
 from gateway.http.sockets import Group
 from gateway.http.tls import server_context
-from gateway.limits.failover import SharedStore
 from gateway.parts import content
 from gateway.process.chores import Chores
 from gateway.process.link import Link, LinkLostError, Message
 from gateway.process.loops import run
 from gateway.process.parcel import unpack
+from gateway.runtime import Runtime
 from gateway.telemetry.cells import SharedCells
 from gateway.telemetry.line_writer import LineWriter
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process import ProcessUsage
 from gateway.telemetry.tally import Children, Counter
+from gateway.telemetry.usage import REPORT_EVERY, UsageCounter, UsageReporter
 
 log = logging.getLogger("gateway.worker")
 
@@ -42,6 +43,9 @@ STORE_LOOK = 1.0
 
 RECORDS_LOOK = 0.25
 """Seconds between two looks at the file with the operators' decisions: it takes 5 µs when nothing has changed."""
+
+RECORDS_WAIT = 0.02
+"""The same while there is none and callers are refused for it."""
 
 SWITCH = 0.0005
 """Seconds after which a thread that builds a runtime lets the loop's thread go on; Python's own 5 ms are felt."""
@@ -105,7 +109,15 @@ class Worker:
         self._metrics = Metrics(SharedCells(post.cells))
         self._writer = LineWriter(sys.stdout.fileno(), lock=post.log_lock)
         self._records = Records(post.records)
-        self._world = World(self._metrics, self._writer, post.instance, post.embedded_store, records=self._records)
+        self._usage = UsageReporter(UsageCounter())
+        self._world = World(
+            self._metrics,
+            self._writer,
+            post.instance,
+            post.embedded_store,
+            records=self._records,
+            usage=self._usage.counter,
+        )
         self._prepared: Prepared | None = None
         self._leaving = asyncio.Event()
         self._chores = Chores()
@@ -140,12 +152,13 @@ class Worker:
             proxy_protocol=self._config.listen.proxy_protocol,
         )
         self._runtime.start()
-        self._usage = ProcessUsage(self._metrics)
+        self._process_usage = ProcessUsage(self._metrics)
         lag = LoopLag(on_tick=self._tick)
         self._lag = lag
         self._chores.start(lag.run(), "loop-lag")
         self._chores.start(self._check_store(), "check-store")
         self._chores.start(self._look_at_records(), "look-at-records")
+        self._chores.start(self._report_usage(), "report-usage")
         # What is here now lives as long as the process: the collector need not look at it again, and with
         # few cycles per request it need not look often (5 % of the rate of small requests).
         gc.collect()
@@ -161,6 +174,7 @@ class Worker:
         await self._server.close()
         self._tick()
         self._chores.cancel()
+        await self._usage.finish(self._config, self._world.embedded_store)
         await self._runtime.close()
         self._link.close()
         await asyncio.to_thread(self._writer.close)
@@ -187,7 +201,7 @@ class Worker:
 
     async def _prepare(self, message: Message, descriptors: list[int]) -> Message:
         """Build another runtime beside the one that serves."""
-        world = replace(self._world, embedded_store=message["embedded_store"])
+        world = self._world = replace(self._world, embedded_store=message["embedded_store"])
         try:
             with thread_yields():
                 self._prepared = await asyncio.to_thread(self._build, descriptors[0], world)
@@ -201,6 +215,7 @@ class Worker:
 
     async def _commit(self, message: Message, _: list[int]) -> Message:
         """Put what was prepared into service, in one step."""
+        await self._records.look()  # the operator process may have found a list in a store that is new to us
         assert self._prepared is not None, "the supervisor commits what it has prepared"
         old, new, self._prepared = self._runtime, self._prepared, None
         self._config, self._runtime = new.config, new.runtime
@@ -273,8 +288,10 @@ class Worker:
 
     def _tick(self) -> None:
         self._runtime.gauges()
-        self._usage.tick()
+        self._process_usage.tick()
         self._metrics.loop_lag.replace({(): self._lag.worst})
+        if self._runtime.shedding is not None:
+            self._runtime.shedding.tick(self._lag.latest)
         self._metrics.connections.replace({(name,): float(count) for name, count in self._server.open.items()})
         self._count(self._metrics.handshake_failures, self._server.handshake_failures)
         self._count(self._metrics.access_log_dropped, self._writer.dropped)
@@ -291,18 +308,23 @@ class Worker:
         """
         checked: object = None
         while True:
-            store = self._runtime.store
-            if isinstance(store, SharedStore) and (store is not checked or not store.health.up):
+            store = self._runtime.shared
+            if store is not None and (store is not checked or not store.health.up):
                 checked = store
                 await store.check()
             await asyncio.sleep(STORE_LOOK)
 
     async def _look_at_records(self) -> None:
-        """Keep up with what operators decide about credentials."""
+        """Keep up with what operators decide about credentials; also while nobody asks, for a reload changes that."""
         while True:
-            await asyncio.sleep(RECORDS_LOOK)
-            if self._config.keeps_records:
-                await self._records.look()
+            await asyncio.sleep(RECORDS_LOOK if self._records.loaded else RECORDS_WAIT)
+            await self._records.look()
+
+    async def _report_usage(self) -> None:
+        """Bring to the store what the observers have counted."""
+        while True:
+            await self._usage.report(self._config, self._world.embedded_store)
+            await asyncio.sleep(REPORT_EVERY)
 
 
 def limits_of(config: Config) -> Limits:

@@ -65,17 +65,21 @@ class AccessLog:
         line["target"] = None if target is None else target.name
         line["tries"] = len(call.tried)
         upstream_took = 0.0
-        limit = fallback = None
+        auth = limit = fallback = None
         for stage, name, outcome, _, hop_took, _ in call.hops:
             if stage == "try":
                 upstream_took += hop_took
+            elif stage == "auth":
+                auth = outcome
             elif stage == "limit":
-                limit = outcome
+                if limit is None or outcome != "allowed":  # of several the one that did not simply agree
+                    limit = outcome
             elif stage == "fallback":
                 fallback = name
         line["upstream_ms"] = upstream_took * 1e6 // 1 / 1e3
         line["bytes_in"] = received
         line["bytes_out"] = sent
+        line["auth"] = auth
         line["limit"] = limit
         line["fallback"] = fallback
         line["user_agent"] = None if agent is None else _text(agent[:TEXT_CAP])

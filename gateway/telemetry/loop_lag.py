@@ -41,3 +41,8 @@ class LoopLag:
     def worst(self) -> float:
         """Seconds."""
         return max(self._samples.copy(), default=0.0)
+
+    @property
+    def latest(self) -> float:
+        """Seconds, of the last sample alone."""
+        return self._samples[-1] if self._samples else 0.0

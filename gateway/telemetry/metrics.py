@@ -169,6 +169,14 @@ class Metrics(Collector):
             "Memory that the workers have in RAM; what they share is counted for each of them.",
             (),
         )
+        self.concurrency = self._gauge(
+            "gateway_concurrency",
+            "Requests of routes and tries of upstreams that are under way, that wait in line, and how many may be.",
+            ("kind", "name", "state"),
+        )
+        self.shed = self._counters(
+            "gateway_shed_total", "Requests turned away because there was too much to do.", ("route", "reason")
+        )
         self.open_fds = self._gauge("process_open_fds", "File descriptors that the workers have open.", ())
 
     def _counters(self, name: str, help: str, labels: Labels) -> Children[Counter]:

@@ -9,6 +9,7 @@ from gateway.exchange import Call
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tally import Counter, Histogram
+from gateway.telemetry.usage import UsageCounter
 
 METHODS = {name: name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE")}
 """RFC 9110 section 9.3 and RFC 5789; every other method is counted as "other"."""
@@ -25,8 +26,11 @@ HopSeries = tuple[Counter | None, Histogram | None]
 class Observer:
     """Feeds the metrics and the access log of one runtime."""
 
-    def __init__(self, metrics: Metrics, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self, metrics: Metrics, access_log: AccessLog | None = None, usage: UsageCounter | None = None
+    ) -> None:
         self._metrics = metrics
+        self._usage = usage
         self._access_log = access_log
         self._requests: dict[tuple[str, str, str, int, str], RequestSeries] = {}
         self._hops: dict[tuple[str, str, str, str], HopSeries] = {}
@@ -61,6 +65,8 @@ class Observer:
             bytes_out.inc(sent)
         if call.error is not None and not isinstance(call.error, ClientGone):
             self._count_refusal(route, call.error.code)
+        if self._usage is not None:
+            self._usage.count(call, status, took)
         if self._access_log is not None:
             self._access_log.add(call, status, sent, received, took, own)
 
@@ -102,6 +108,8 @@ class Observer:
                 found = (metrics.retries_withheld.child(scope, name), None)
             case "limit":
                 found = (metrics.rate_limit_decisions.child(scope or "none", name, outcome), None)
+            case "shed":
+                found = (metrics.shed.child(scope or "none", outcome), None)
             case "auth":
                 found = (metrics.auth.child(name, outcome), None)
             case "fallback":

@@ -1,18 +1,26 @@
-"""Fixtures for suites that run over every rate store: a Redis on a port, and the embedded store on its socket."""
+"""Fixtures for suites that run over every shared store: one Redis, the embedded one, behind sentinels, a cluster."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from gateway.limits.redis import RedisStore, connect
-from tests.servers import StoreServer, embedded_server, redis_server
+from gateway.limits.clients import Client, ClusterClient, connect
+from gateway.limits.cluster import ClusterStore
+from gateway.limits.redis import RedisStore
+from tests.servers import StoreServer, cluster_servers, embedded_server, redis_server, sentinel_servers
 
-KINDS: dict[str, Callable[[], AbstractContextManager[StoreServer]]] = {
+ONE_SERVER: dict[str, Callable[[], AbstractContextManager[StoreServer]]] = {
     "redis": redis_server,
     "embedded": embedded_server,
+}
+"""Quick to start, so each test can have its own."""
+
+KINDS: dict[str, Callable[[], AbstractContextManager[StoreServer]]] = {
+    **ONE_SERVER,
+    "sentinel": sentinel_servers,
+    "cluster": cluster_servers,
 }
 
 
@@ -36,32 +44,41 @@ def shared_server(request: pytest.FixtureRequest, server_of_kind: Callable[[str]
     return server_of_kind(request.param)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ONE_SERVER)
 def own_server(request: pytest.FixtureRequest) -> Iterator[StoreServer]:
     """A server for this test alone, to kill or freeze."""
-    with KINDS[request.param]() as server:
+    with ONE_SERVER[request.param]() as server:
         yield server
 
 
 @pytest.fixture
-async def client(shared_server: StoreServer) -> AsyncIterator[Redis]:
+async def client(shared_server: StoreServer) -> AsyncIterator[Client]:
     """A client of the shared server, which is empty at the beginning."""
     client = connect(shared_server.url, timeout=5.0)
+    if isinstance(client, ClusterClient):  # which counts the keys of one node unless told otherwise
+        client.command_flags.update(dict.fromkeys(("DBSIZE", "KEYS"), client.PRIMARIES))
     await client.flushall()
     yield client
     await client.aclose()
 
 
+def store_over(url: str, timeout: float = 5.0, **options: Any) -> RedisStore | ClusterStore:
+    """Takes a generous timeout: slow machines run this too, and what most tests look at is the counting."""
+    client = connect(url, timeout)
+    if isinstance(client, ClusterClient):
+        return ClusterStore(client, timeout=timeout, **options)
+    return RedisStore(client, timeout=timeout, **options)
+
+
 @pytest.fixture
-async def make_store(client: Redis, shared_server: StoreServer) -> AsyncIterator[Callable[..., RedisStore]]:
-    """Makes stores on the shared, empty server, and closes them also when the test has failed.
+async def make_store(
+    client: Client, shared_server: StoreServer
+) -> AsyncIterator[Callable[..., RedisStore | ClusterStore]]:
+    """Makes stores on the shared, empty server, and closes them also when the test has failed."""
+    made: list[RedisStore | ClusterStore] = []
 
-    With a generous timeout: slow machines run this too, and what it tests is the counting.
-    """
-    made: list[RedisStore] = []
-
-    def make(**options: Any) -> RedisStore:
-        made.append(RedisStore(connect(shared_server.url, 5.0), timeout=5.0, **options))
+    def make(**options: Any) -> RedisStore | ClusterStore:
+        made.append(store_over(shared_server.url, **options))
         return made[-1]
 
     yield make

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from gateway.assemble import Runtime, World, assemble
+from gateway.assemble import World, assemble
 from gateway.auth.identity import provider
 from gateway.auth.tokens import JwtProvider
 from gateway.config import Config, load
 from gateway.exchange import Fields, Peer, Reply, Request
 from gateway.http.tls import server_context
+from gateway.limits.failover import SharedStore
 from gateway.limits.memory import MemoryStore
 from gateway.resilience.breaker import State
 from gateway.resilience.verdict import Verdict
+from gateway.runtime import Runtime
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.target import HttpTarget
 from tests.fakes import Clock
@@ -309,19 +311,20 @@ async def test_what_was_prepared_in_vain_lets_go_of_its_own_parts_only(gateway: 
     await old.close()
 
 
-class ClosedStore(MemoryStore):
-    """Knows whether it was closed."""
+class ClosedStore(SharedStore):
+    """A store that says whether it was closed."""
 
-    closed = False
+    def __init__(self) -> None:
+        self.closed = False
 
     async def close(self) -> None:
         self.closed = True
 
 
 async def test_a_store_that_goes_stays_usable_for_a_while(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.assemble.PATIENCE", 0.02)
+    monkeypatch.setattr("gateway.runtime.PATIENCE", 0.02)
     old, new = gateway.reload(config()), gateway.reload(config(route="body_limit: 1KiB"))
-    store = old.store = ClosedStore()
+    store = old.parts.get("store", ClosedStore)
     retiring = asyncio.ensure_future(old.retire(new))
     await asyncio.sleep(0)
     assert not store.closed
@@ -331,7 +334,8 @@ async def test_a_store_that_goes_stays_usable_for_a_while(gateway: Gateway, monk
 
 async def test_a_store_that_stays_is_not_closed(gateway: Gateway) -> None:
     old, new = gateway.reload(config()), gateway.reload(config(route="body_limit: 1KiB"))
-    store = old.store = new.store = ClosedStore()
+    store = old.parts.get("store", ClosedStore)
+    assert new.parts.get("store", lambda: store) is store
     await asyncio.wait_for(old.retire(new), 1)
     assert not store.closed
 

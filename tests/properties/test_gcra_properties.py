@@ -1,18 +1,14 @@
-"""The arithmetic of rate limits against a plain model, and the Lua of Redis against the Python."""
+"""The arithmetic of GCRA against a plain model; what holds for all meters is in test_meter_properties."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
 
 from gateway.exchange import Quota
-from gateway.limits.gcra import TICKS, Rate, debt, rate, take
-from gateway.limits.redis import SCRIPT
-from gateway.limits.store import Take, answers
-from tests.servers import redis_server
+from gateway.limits.gcra import Rate, rate
+from gateway.limits.meter import TICKS
 
 rates = st.builds(
     rate,
@@ -29,7 +25,7 @@ def quotas(rate: Rate, arrivals: list[int], cost: int = 1) -> list[tuple[int, Qu
     tat, now, given = 0, 5 * TICKS, []
     for gap in arrivals:
         now += gap
-        tat, quota = take(tat, now, rate, cost)
+        tat, quota = rate.take(tat, now, cost)
         given.append((now, quota))
     return given
 
@@ -66,15 +62,15 @@ def test_retry_after_is_the_first_moment_at_which_one_more_passes(rate: Rate, ar
     tat, now = 0, 0
     for gap in arrivals:
         now += gap
-        tat, quota = take(tat, now, rate, 1)
+        tat, quota = rate.take(tat, now, 1)
     while quota.allowed:
-        tat, quota = take(tat, now, rate, 1)
+        tat, quota = rate.take(tat, now, 1)
         if rate.burst > 1000:
             return
     wait = round(quota.retry_after * TICKS)
     assert wait > 0
-    assert not take(tat, now + wait - 1, rate, 1)[1].allowed
-    assert take(tat, now + wait, rate, 1)[1].allowed
+    assert not rate.take(tat, now + wait - 1, 1)[1].allowed
+    assert rate.take(tat, now + wait, 1)[1].allowed
 
 
 @given(rates, st.lists(gaps, max_size=40), st.integers(1, 40))
@@ -83,53 +79,14 @@ def test_e6_refusals_change_nothing(rate: Rate, arrivals: list[int], hammering: 
     for gap in arrivals:
         now += gap
         before = tat
-        tat, quota = take(tat, now, rate, 1)
+        tat, quota = rate.take(tat, now, 1)
         for _ in range(0 if quota.allowed else hammering):
-            assert take(tat, now, rate, 1) == (before, quota)
+            assert rate.take(tat, now, 1) == (before, quota)
 
 
 @given(rates, st.integers(0, 2**52), st.integers(0, 2**52))
 def test_no_clock_that_was_set_back_locks_out_for_longer_than_the_limit(rate: Rate, tat: int, now: int) -> None:
-    _, quota = take(tat, now, rate, 1)
+    _, quota = rate.take(tat, now, 1)
     assert quota.reset_after <= rate.depth / TICKS
     assert quota.retry_after <= rate.interval / TICKS
     assert 0 <= quota.remaining <= rate.burst
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Redis]:
-    with redis_server() as server, Redis.from_url(server.url) as client:
-        yield client
-
-
-wants = st.lists(
-    st.tuples(st.sampled_from([b"a", b"b", b"c"]), rates, st.integers(1, 3)), max_size=3, unique_by=lambda w: w[0]
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-@given(steps=st.lists(st.tuples(gaps, wants), max_size=12), epoch=st.integers(0, 2**52))
-def test_the_lua_is_the_python(server: Redis, steps: list[tuple[int, list[Take]]], epoch: int) -> None:
-    server.flushall()
-    tats: dict[bytes, int] = {}
-    now = epoch
-    for gap, takes in steps:
-        now += gap
-        keys = [key for key, _, _ in takes]
-        arguments: list[bytes | int] = [*keys, now]
-        for _, some, cost in takes:
-            arguments += [some.interval, some.depth, cost]
-        # One transaction, in which Redis lets nothing expire: its clock runs on, that of the test does not.
-        with server.pipeline() as transaction:
-            for key, tat in tats.items():
-                transaction.set(key, tat)
-            transaction.eval(SCRIPT, len(keys), *arguments)
-            for key in (b"a", b"b", b"c"):
-                transaction.get(key)
-            *_, owed, a, b, c = transaction.execute()
-        assert owed == [debt(tats.get(key, 0), now, some) for key, some, _ in takes]
-        if all(quota.allowed for quota in answers(takes, owed)):
-            for (key, some, cost), ticks in zip(takes, owed, strict=True):
-                tats[key] = now + ticks + cost * some.interval
-        stored = {key: int(tat) for key, tat in ((b"a", a), (b"b", b), (b"c", c)) if tat is not None}
-        assert stored == tats

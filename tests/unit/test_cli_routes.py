@@ -24,7 +24,12 @@ def test_the_table_shows_what_is_configured(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "HOST", "METHODS", "PATH", "AUTH", "LIMITS", "UPSTREAM"]
     orders = next(line for line in lines if line.startswith("orders"))
-    for part in ("GET POST", "/orders/**", "demo [GET orders:read; POST orders:write]", "standard(consumer 600/60s"):
+    for part in (
+        "GET POST",
+        "/orders/**",
+        "demo|partners [GET orders:read; POST orders:write]",
+        "standard(consumer 600/60s",
+    ):
         assert part in orders
     assert "orders → http://127.0.0.1:9001 http://127.0.0.1:9002" in orders
 
@@ -68,6 +73,36 @@ def test_routes_as_json(tmp_path, capsys):
             "targets": ["http://127.0.0.1:9001", "https://api.example.com"],
         }
     ]
+
+
+LIMITS = """\
+rate_limits:
+  standard: {by: [consumer, "header:X-Tenant"], limit: 100/minute, burst: 20, lease: 2, on_failure: closed,
+             tiers: {gold: 6000/minute, tin: {limit: 60/minute, burst: 20}}, cost: {POST: 5, GET: 0, "*": 2}}
+  month: {by: consumer, limit: 100000/month, algorithm: calendar, time_zone: Europe/Berlin, tiers: {gold: 5/week}}
+  tried: {by: "claim:tenant", limit: 100/30s, algorithm: sliding_window, mode: observe, cost: 3}
+"""
+
+
+def test_all_of_a_limit_is_shown_shortly(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    text = LIMITS + CONFIG.replace("odd[red]", "odd").replace(
+        "[{by: ip, limit: 10/second, burst: 3}]", "[standard, month, tried]"
+    )
+    path.write_text(text)
+    assert main(["routes", "--json", "-c", str(path)]) == 0
+    expected = [
+        (
+            "standard(consumer+header:X-Tenant 100/60s burst 20; gold 6000/60s; tin 60/60s burst 20; POST costs 5; "
+            "GET costs 0; others cost 2; leases 2; closed without the store)"
+        ),
+        "month(consumer 100000 a month of Europe/Berlin; gold 5 a week of Europe/Berlin)",
+        "tried(claim:tenant 100/30s sliding; each costs 3; only observes)",
+    ]
+    assert json.loads(capsys.readouterr().out)[0]["limits"] == expected
+    assert main(["explain", "-c", str(path), "--json", "GET", "http://api.example.com/a/1", "-H", "X-Beta: 1"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [stage["settings"] for stage in stages if stage["stage"] == "limit"] == expected
 
 
 REQUIRED = """\

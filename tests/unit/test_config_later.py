@@ -6,23 +6,14 @@ from gateway.config.later import INSTEAD, KEYS, VALUES
 from gateway.config.translate import Spot
 from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provider, route, upstream
 
-LIMIT = "rate_limits:\n  a: {by: ip, limit: 1/second, SETTING}\n" + UPSTREAM + ROUTE
-
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         *((f"{key}: {{}}\n{UPSTREAM}{ROUTE}", key) for key in ("tracing", "security_headers")),
         *(
-            (f"store: {{url: '{url}'}}\n{UPSTREAM}{ROUTE}", "store.url")
-            for url in ("redis+sentinel://a,b/n", "redis+cluster://a,b")
-        ),
-        (LIMIT.replace("SETTING", "tiers: {gold: 5/second}"), "rate_limits.a.tiers"),
-        (LIMIT.replace("SETTING", "mode: observe"), "rate_limits.a.mode"),
-        (LIMIT.replace("ip,", "'header:X-Key',").replace("SETTING", "burst: 1"), "rate_limits.a.by"),
-        *(
             (upstream(f"{key}: {{a: 1}}"), f"upstreams.u.{key}")
-            for key in ("discover", "hedge", "health", "eject", "concurrency", "quota")
+            for key in ("discover", "hedge", "health", "eject", "quota")
         ),
         (upstream("breaker: {slow_calls: {over: 2s, rate: 80%}}"), "upstreams.u.breaker.slow_calls"),
         (upstream("breaker: {open_for_max: 5m}"), "upstreams.u.breaker.open_for_max"),
@@ -40,7 +31,6 @@ LIMIT = "rate_limits:\n  a: {by: ip, limit: 1/second, SETTING}\n" + UPSTREAM + R
         (route("fallback: [{stale: true}]"), "routes[0].fallback[0].stale"),
         (route("fallback: [{upstream: u}]"), "routes[0].fallback[0].upstream"),
         (route("fallback: [{file: a.json}]"), "routes[0].fallback[0].file"),
-        (route("rate_limit: {by: ip, limit: 1/second, tiers: {}}"), "routes[0].rate_limit.tiers"),
         *((f"logging: {{access: {value}}}\n{UPSTREAM}{ROUTE}", "logging.access") for value in ("ecs", "combined")),
         (f"logging: {{redact: [cookie]}}\n{UPSTREAM}{ROUTE}", "logging.redact"),
     ],

@@ -94,6 +94,45 @@ def test_a_conflict_names_the_first_of_several_earlier_routes(tmp_path: Path) ->
     assert said.endswith("takes the same requests as route 'r0' at line 4")
 
 
+LIMITS = """\
+auth:
+  providers: {keys: {type: api_key, header: X-API-Key}}
+  consumers: {acme: {tier: gld}, globex: {tier: gold}, other: {}}
+rate_limits: {standard: {by: consumer, limit: 1/second, tiers: {gold: 5/second}}, unused: {by: ip, limit: 1/second}}
+"""
+
+
+def test_a_tier_that_no_limit_in_use_knows_is_reported_with_the_nearest(tmp_path: Path) -> None:
+    expected = "3:28: auth.consumers.acme.tier: no limit of any route knows the tier 'gld' (did you mean 'gold'?)"
+    assert complaint(tmp_path, LIMITS + route("rate_limit: [standard]")) == expected
+    written_there = route("rate_limit: [{by: consumer, limit: 1/second, tiers: {gold: 5/second}}, unused]")
+    assert complaint(tmp_path, LIMITS + written_there) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        route("rate_limit: [unused]"),
+        route("body_limit: 1B"),
+        route("rate_limit: [{by: ip, limit: 1/second, tiers: {gold: 5/second, gld: 2/second}}, unused]"),
+        "shedding: {last: [gld]}\n" + route("rate_limit: [standard]"),
+    ],
+)
+def test_where_no_limit_tells_tiers_apart_or_one_knows_it_any_tier_will_do(tmp_path: Path, text: str) -> None:
+    assert loaded(tmp_path, LIMITS + text).auth.consumers["acme"].tier == "gld"
+
+
+def test_a_limit_written_in_a_route_is_not_called_like_another(tmp_path: Path) -> None:
+    named = "rate_limits: {r-2: {by: ip, limit: 1/second}}\n"
+    text = named + route("rate_limit: [r-2, {by: consumer, limit: 1/second}]")
+    assert complaint(tmp_path, text) == (
+        "7:23: routes[0].rate_limit[1]: is called 'r-2', like one of rate_limits: give one another name"
+    )
+    assert "routes[0].rate_limit" in complaint(
+        tmp_path, named.replace("r-2", "r-1") + route("rate_limit: {by: ip, limit: 1/day}")
+    )
+
+
 @pytest.mark.parametrize(
     "text", ["routes: 5", "routes: [5, [x], {match: 5, auth: 5, rate_limit: {}}]", "auth: 5\nroutes: {}"]
 )

@@ -99,7 +99,7 @@ def test_limits_are_names_or_written_in_place_one_or_several(tmp_path: Path) -> 
         ("{by: ip}", "5:17: routes[0].rate_limit.limit: is required"),
         (
             "[{by: ips, limit: 1/second}]",
-            "5:23: routes[0].rate_limit[0].by: must be one of consumer, ip, route, global, not",
+            "5:23: routes[0].rate_limit[0].by: 'ips' is none of consumer, ip, route, global, header:NAME,",
         ),
         ("{by: ip, limit: 0/second}", "5:33: routes[0].rate_limit.limit: must allow at least 1 request"),
         ("{by: ip, limit: 1/second, burst: 0}", "5:50: routes[0].rate_limit.burst: must be at least 1, not 0"),

@@ -102,7 +102,7 @@ def walk(model: type[BaseModel] = Config, path: str = "") -> Iterator[tuple[str,
 WITHOUT_A_HEADING = "routes[].rate_limit[]"
 """The same keys as `rate_limits.NAME`, which says so."""
 
-SECTIONS = {path: model for path, model in walk() if path != WITHOUT_A_HEADING}
+SECTIONS = {path: model for path, model in walk() if not path.startswith(WITHOUT_A_HEADING)}
 
 
 def keys_of(path: str) -> dict[str, list[str]]:

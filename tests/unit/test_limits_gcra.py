@@ -2,14 +2,15 @@
 
 import pytest
 
-from gateway.limits.gcra import TICKS, rate, take
+from gateway.limits.gcra import rate
+from gateway.limits.meter import TICKS
 
 
 def passing(limit: int, window: float, burst: int | None, now: int = 0, tat: int = 0) -> tuple[int, int]:
     """How many requests pass at one instant, and the TAT afterwards."""
     some, count = rate("p", limit, window, burst), 0
     while True:
-        tat, quota = take(tat, now, some, 1)
+        tat, quota = some.take(tat, now, 1)
         if not quota.allowed:
             return count, tat
         count += 1
@@ -20,10 +21,10 @@ def test_the_burst_passes_at_once_from_idle_then_the_rate_is_even() -> None:
     count, tat = passing(100, 60.0, 20)
     assert count == 20
     every = 6 * TICKS // 10  # 60 s / 100
-    assert not take(tat, every - 1, some, 1)[1].allowed
-    tat, quota = take(tat, every, some, 1)
+    assert not some.take(tat, every - 1, 1)[1].allowed
+    tat, quota = some.take(tat, every, 1)
     assert quota.allowed
-    assert not take(tat, every, some, 1)[1].allowed
+    assert not some.take(tat, every, 1)[1].allowed
 
 
 def test_without_a_burst_the_whole_limit_passes_at_once() -> None:
@@ -40,27 +41,47 @@ def test_odd_rates_count_exactly(limit: int) -> None:
 def test_e5_a_window_sees_at_most_the_burst_and_the_limit() -> None:
     some, tat, count = rate("p", 10, 10.0), 0, 0
     for now in range(0, 10 * TICKS, TICKS // 10):
-        tat, quota = take(tat, now, some, 1)
+        tat, quota = some.take(tat, now, 1)
         count += quota.allowed
     assert count == 10 + 9  # the burst at once, then one each second
 
 
 def test_a_quota_says_what_is_left_and_when_all_is_back() -> None:
-    tat, quota = take(0, 0, rate("p", 100, 60.0), 1)
+    tat, quota = rate("p", 100, 60.0).take(0, 0, 1)
     assert quota == (True, "p", 100, 60.0, 99, 0.6, 0.0)
-    tat, quota = take(tat, 0, rate("p", 100, 60.0), 99)
+    tat, quota = rate("p", 100, 60.0).take(tat, 0, 99)
     assert quota == (True, "p", 100, 60.0, 0, 60.0, 0.0)
-    _, quota = take(tat, 6 * TICKS // 10 - 1, rate("p", 100, 60.0), 1)
+    _, quota = rate("p", 100, 60.0).take(tat, 6 * TICKS // 10 - 1, 1)
     assert quota == (False, "p", 100, 60.0, 0, 59.4000001, 1e-7)
 
 
 def test_a_cost_above_the_burst_never_passes() -> None:
-    assert not take(0, 0, rate("p", 100, 60.0, burst=2), 3)[1].allowed
+    assert not rate("p", 100, 60.0, burst=2).take(0, 0, 3)[1].allowed
 
 
 def test_a_smaller_rate_does_not_lock_out_who_spent_under_the_larger() -> None:
     _, tat = passing(10, 86_400.0, None)
-    assert take(tat, 0, rate("p", 10, 1.0), 1)[1].retry_after == pytest.approx(0.1)
+    some = rate("p", 10, 1.0)
+    tat, quota = some.take(tat, 0, 1)
+    assert quota.retry_after == pytest.approx(0.1)
+    assert some.take(tat, TICKS // 10, 1)[1].allowed  # after so long, and not a day later
+
+
+def test_a_cost_of_0_asks_and_takes_nothing() -> None:
+    some = rate("p", 10, 10.0)
+    tat, _ = some.take(0, 0, 4)
+    assert some.take(tat, 0, 0) == (tat, (True, "p", 10, 10.0, 6, 4.0, 0.0))
+    tat, _ = some.take(tat, 0, 6)
+    assert some.take(tat, 0, 0) == (tat, (True, "p", 10, 10.0, 0, 10.0, 0.0))
+
+
+def test_what_is_given_back_is_there_again_and_never_more() -> None:
+    some = rate("p", 10, 10.0)
+    tat, _ = some.take(0, 0, 10)
+    tat, quota = some.take(tat, 0, -3)
+    assert (quota.allowed, quota.remaining, quota.reset_after) == (True, 3, 7.0)
+    tat, quota = some.take(tat, 0, -100)
+    assert (quota.allowed, quota.remaining, quota.reset_after) == (True, 10, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_a_whole_call_in_one_line(log, lines):
     target = SimpleNamespace(name="http://b", upstream="orders-v2")
     call.target, call.tried = target, [target, target]
     call.hops = [
+        Hop("auth", "idp", "ok", 0, 0),
         Hop("limit", "standard", "allowed", 0, 0),
         Hop("try", "http://b", "503", 0, 0.25),
         Hop("try", "http://b", "200", 0, 0.5),
@@ -70,6 +71,7 @@ def test_a_whole_call_in_one_line(log, lines):
         "upstream_ms": 750.0,
         "bytes_in": 7,
         "bytes_out": 120,
+        "auth": "ok",
         "limit": "allowed",
         "fallback": None,
         "user_agent": "curl/8.0",

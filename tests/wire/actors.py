@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.assemble import Runtime, assemble
+from gateway.assemble import assemble
 from gateway.config import load
 from gateway.http.server import Limits, Server
+from gateway.runtime import Runtime
 
 Script = Callable[["Visit"], Awaitable[None]]
 """What an upstream does with one connection."""

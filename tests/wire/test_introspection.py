@@ -523,7 +523,7 @@ async def test_a_client_that_leaves_while_the_server_is_asked_leaves_nothing_beh
 async def test_a_reload_keeps_the_connections_while_the_server_is_asked_in_the_same_way(
     tmp_path: Path, idp: AuthorizationServer, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.assemble.PATIENCE", 0.01)
+    monkeypatch.setattr("gateway.runtime.PATIENCE", 0.01)
     gateway = await Gateway.start(tmp_path, simple(upstream, ROUTE, settings(idp)))
     file, old = tmp_path / "routes.yaml", gateway.runtime
     newest = None

@@ -353,7 +353,7 @@ async def test_a_file_with_a_set_is_enough(tmp_path: Path) -> None:
 async def test_a_reload_keeps_the_keys_while_they_come_from_the_same_place(
     tmp_path: Path, idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.assemble.PATIENCE", 0.01)
+    monkeypatch.setattr("gateway.runtime.PATIENCE", 0.01)
     upstream = await Upstream().start()
     gateway = await Gateway.start(tmp_path, simple(upstream, ROUTE, settings(f"jwks: '{idp.url}/keys'")))
     file, old = tmp_path / "routes.yaml", gateway.runtime
@@ -390,7 +390,7 @@ async def test_a_gateway_is_not_ready_before_some_worker_has_had_keys(tmp_path: 
     near, far = socket.socketpair()
     try:
         snapshot: Any = {"reasons": [], "live": ["0", "1"]}
-        operator = Operator(near, Post(load(file, {}), None, cells, tmp_path / "records", snapshot))
+        operator = Operator(near, Post(load(file, {}), None, cells, tmp_path / "records", snapshot, ""))
         assert operator.reasons() == ["the keys of provider idp have never been loaded"]
         workers[1].keyset_age.replace({("idp",): 100_000.0})  # too old to count, but no reason to take all routes away
         assert operator.reasons() == []

@@ -1,0 +1,87 @@
+"""From the configuration to meters and limits, and to the store that counts them."""
+
+from collections.abc import Callable, Iterator
+
+from gateway.config.limits import CALENDAR, RateLimit, Tier
+from gateway.config.model import Config
+from gateway.limits.calendar_window import CalendarWindow
+from gateway.limits.door import Limit
+from gateway.limits.failover import Remote, SharedStore
+from gateway.limits.gcra import rate
+from gateway.limits.health import StoreHealth
+from gateway.limits.lease import LeasedStore
+from gateway.limits.memory import MemoryStore
+from gateway.limits.meter import Meter
+from gateway.limits.sliding_window import SlidingWindow
+from gateway.limits.store import RateStore
+from gateway.parts import Parts
+
+
+def named(config: Config, route: str, entry: str | RateLimit, number: int) -> tuple[str, RateLimit]:
+    """A limit of a route with its name, which inline ones get from the route and their place."""
+    return (entry, config.rate_limits[entry]) if isinstance(entry, str) else (f"{route}-{number + 1}", entry)
+
+
+def limits(config: Config) -> Iterator[tuple[str, RateLimit]]:
+    """All limits of all routes, with their names."""
+    yield from config.rate_limits.items()
+    for route in config.routes:
+        for number, entry in enumerate(route.rate_limit):
+            if not isinstance(entry, str):
+                yield named(config, route.name, entry, number)
+
+
+def limit(name: str, settings: RateLimit) -> Limit:
+    """As the door asks for it."""
+    return Limit(
+        _meter(name, settings, settings),
+        settings.by,
+        {tier: _meter(name, settings, each) for tier, each in settings.tiers.items()},
+        settings.cost,
+        observe=settings.mode == "observe",
+    )
+
+
+def _meter(policy: str, settings: RateLimit, allowed: RateLimit | Tier) -> Meter:
+    count, window = allowed.limit
+    match settings.algorithm:
+        case "sliding_window":
+            return SlidingWindow(policy, count, window)
+        case "calendar":
+            return CalendarWindow(policy, count, CALENDAR[window], settings.zone)
+        case "gcra":
+            return rate(policy, count, window, allowed.burst)
+
+
+def store(
+    config: Config,
+    embedded: str,
+    parts: Parts,
+    observe: Callable[[float], None],
+    on_error: Callable[[], None],
+) -> tuple[RateStore, SharedStore | None]:
+    """Where limits are counted: in this process, or in a store with a plan for its absence, which is told apart.
+
+    `embedded` is the URL of the embedded store, if it runs. `observe` hears the seconds of each round trip.
+    """
+    settings = config.store
+    url = embedded if config.store_url == "embedded" and config.limits else config.store_url
+    leases = {name: each.lease for name, each in limits(config) if each.lease is not None}
+    if url in ("memory", "embedded"):  # without limits nothing is counted, and the embedded store does not run
+        return parts.get(("store", "memory"), MemoryStore), None  # to lease from a dictionary would gain nothing
+    plans = {name: each.on_failure for name, each in limits(config) if each.on_failure is not None}
+
+    def connected() -> Remote:
+        # Here, not at the top: a gateway that counts in memory needs no client, which takes 0.1 s to import.
+        from gateway.limits.remote import remote
+
+        return remote(url, settings.timeout, settings.prefix.encode(), observe, StoreHealth(on_error=on_error))
+
+    where = (url, settings.timeout, settings.prefix)
+    shared = parts.get(
+        ("store", *where, settings.on_failure, tuple(sorted(plans.items()))),
+        lambda: SharedStore(parts.get(("remote", *where), connected), on_failure=settings.on_failure, exceptions=plans),
+    )
+    if not leases:
+        return shared, shared
+    return parts.get(("leased", shared, tuple(sorted(leases.items()))), lambda: LeasedStore(shared, leases)), shared
