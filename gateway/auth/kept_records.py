@@ -149,6 +149,8 @@ class KeptRecords:
             else:
                 log.warning("the store had lost %d keys and revocations; they were written back", len(lost.records))
             found = await self._backend.fetch(None) or found
+            if found.version <= lost.version:  # emptied again in this moment: to believe it would lose them here, too
+                raise SharedRecordsError("the store forgets what is written there")
         self._adopt(found)
         self._alone = False
 

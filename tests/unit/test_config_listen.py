@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from gateway.config.model import Address
+from gateway.config.store_url import Host, StoreUrl, parse
 from tests.configs import complaint, complaints, loaded
 from tests.wire.certificates import Authority
 
@@ -46,29 +47,88 @@ def test_listeners_that_cannot_be(tmp_path: Path, listen: str, expected: str) ->
         "redis://localhost:6379/0",
         "rediss://:p%40ss@h:1/15",
         "redis://[::1]:6379",
+        "redis+sentinel://h/main",
+        "redis+sentinel://u:p%40ss@h1,h2:26380,[::1]:1/my-master.1/3?sentinel_password=x%26y&sentinel_username=w",
+        "redis+cluster://h",
+        "rediss+cluster://:p%40ss@h1:7000,h2/0",
     ],
 )
 def test_stores(tmp_path: Path, url: str) -> None:
     assert loaded(tmp_path, f"store: {{url: '{url}'}}\nroutes: []").store.url == url
 
 
+FORM = "is not of the form redis+sentinel://[user:password@]host[:port],…/name[/database] (in a name or a password, "
+OPTIONS = "may have only sentinel_username=… and sentinel_password=…, once behind a question mark"
+
+
 @pytest.mark.parametrize(
-    "url",
+    ("url", "expected"),
     [
-        "memry",
-        "http://h",
-        "redis://",
-        "redis://h:x",
-        "redis://h:99999/0",
-        "redis://h/zero",
-        "redis://h/0?db=1",
-        "redis://a b",
+        ("memry", "is neither memory, nor embedded, nor a URL such as redis://host:6379/0, redis+sentinel://host1,"),
+        (
+            "http://somewhere",
+            "is neither memory, nor embedded, nor a URL such as redis://host:6379/0, redis+sentinel://host1,",
+        ),
+        ("redis+sentinels://h/n", "is neither memory, nor embedded, nor a URL such as redis://host:6379/0, redis+"),
+        ("redis://", "is not of the form redis://[user:password@]host[:port][/database] ("),
+        ("redis+cluster://p@ss@h", "is not of the form redis+cluster://[user:password@]host[:port],… ("),
+        ("redis+sentinel://:pa/ss@h/n", FORM),
+        ("redis://h:x", "has no valid host and port"),
+        ("redis://h:99999/0", "has no valid host and port"),
+        ("redis://a b", "has no valid host and port"),
+        ("redis://h1,h2", "has no valid host and port"),
+        ("redis+cluster://h1,,h2", "has no valid host and port as number 2 of its hosts"),
+        ("redis+sentinel://h1,h2:x/n", "has no valid host and port as number 2 of its hosts"),
+        ("redis+cluster://h1,h2:6379,h1:6379", "names a host twice"),
+        ("redis://h/zero", "has a database that is not a number of up to five digits"),
+        ("redis+sentinel://h/n/x", "has a database that is not a number of up to five digits"),
+        ("redis+sentinel://h/n/1/2", "has a database that is not a number of up to five digits"),
+        (
+            "redis+sentinel://somewhere",
+            "does not name the master as the sentinels do: redis+sentinel://host1,host2/name",
+        ),
+        ("redis+sentinel://h//0", "does not name the master as the sentinels do: redis+sentinel://host1,host2/name"),
+        ("redis+cluster://h/1", "names a database or a master: a cluster has neither, so nothing follows its hosts"),
+        ("redis://h/0?db=1", "may have nothing behind a question mark"),
+        ("redis+cluster://h?ssl=true", "may have nothing behind a question mark"),
+        ("redis+sentinel://h/n?password=x", OPTIONS),
+        ("redis+sentinel://h/n?sentinel_password=", OPTIONS),
+        ("redis+sentinel://h/n?sentinel_password=a&sentinel_password=b", OPTIONS),
+        ("redis+sentinel://h/n?sentinel_username=w", "has a sentinel_username, but no sentinel_password"),
     ],
 )
-def test_stores_that_cannot_be_are_refused_without_being_quoted(tmp_path: Path, url: str) -> None:
+def test_stores_that_cannot_be_are_refused_without_being_quoted(tmp_path: Path, url: str, expected: str) -> None:
     said = complaint(tmp_path, f"store: {{url: '{url}'}}\nroutes: []")
-    assert said.startswith("1:14: store.url: ")
-    assert url not in said.replace("redis://host:6379/0", "").replace("rediss://user:password@host/0", "")
+    assert said.startswith(f"1:14: store.url: {expected}")
+    rest = url.partition("://")[2]
+    assert not rest or rest not in said.replace("redis://host:6379/0", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:hunter2@h:1/0", "redis://***@h:1/0"),
+        ("redis+cluster://:hunter2@h1,h2", "redis+cluster://***@h1,h2"),
+        (
+            "redis+sentinel://:hunter2@h1,h2/n/0?sentinel_username=hunter2&sentinel_password=hunter2",
+            "redis+sentinel://***@h1,h2/n/0?sentinel_username=***&sentinel_password=***",
+        ),
+    ],
+)
+def test_no_password_of_a_store_is_shown(tmp_path: Path, url: str, shown: str) -> None:
+    config = loaded(tmp_path, f"store: {{url: '{url}'}}\nroutes: []")
+    assert "hunter2" not in repr(config) + str(config) + config.model_dump_json()
+    assert config.model_dump(mode="json")["store"]["url"] == shown
+    assert "hunter2" not in repr(parse(url))
+
+
+def test_a_url_is_taken_apart() -> None:
+    url = "rediss+sentinel://me:p%40ss@h1,[::1]:7/main/3?sentinel_password=x%26y"
+    assert parse(url) == StoreUrl(
+        "sentinel", True, (Host("h1", 26379), Host("::1", 7)), "me", "p@ss", "main", 3, sentinel_password="x&y"
+    )
+    assert parse("redis+cluster://h1,h2:7") == StoreUrl("cluster", False, (Host("h1", 6379), Host("h2", 7)))
+    assert parse("redis://:p@h") == StoreUrl("server", False, (Host("h", 6379),), password="p")
 
 
 def test_the_store_may_not_wait_for_no_time(tmp_path: Path) -> None:

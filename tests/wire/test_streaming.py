@@ -289,6 +289,7 @@ async def test_an_early_reply_from_an_upstream_that_reads_no_further_frees_its_c
 # -- half-closed and old clients -------------------------------------------------------------------------
 
 
+@pytest.mark.usual_patience
 @pytest.mark.parametrize("delay", [0.0, 0.3])
 async def test_a_half_closed_client_gets_its_answer(client: Client, upstream: Upstream, delay: float) -> None:
     async def script(visit: Visit) -> None:
@@ -303,6 +304,7 @@ async def test_a_half_closed_client_gets_its_answer(client: Client, upstream: Up
     assert await client.ends()
 
 
+@pytest.mark.usual_patience
 async def test_a_half_closed_client_gets_all_of_a_long_answer(client: Client, upstream: Upstream) -> None:
     async def script(visit: Visit) -> None:
         await visit.request()
