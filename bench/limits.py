@@ -11,8 +11,6 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -25,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import keep
-from bench.processes import free_port, resident_bytes, server
+from bench.processes import redis_server, resident_bytes
 from gateway.limits.clients import connect
 from gateway.limits.failover import SharedStore
 from gateway.limits.gcra import rate
@@ -33,7 +31,6 @@ from gateway.limits.lease import LeasedStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.redis import RedisStore
 from gateway.limits.store import RateStore, Take
-from gateway.process.store import server_command
 
 PROCESSES = 4
 CALLERS = 32
@@ -72,7 +69,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each store (default: 3)")
     parser.add_argument("--keys", type=int, default=1_000_000, help="in memory (default: 1,000,000)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as url:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_server(Path(folder)) as (url, _):
         limit = options.takes * 6 // 10
         fights = {lease: [fight(url, options.takes, limit, lease) for _ in range(options.runs)] for lease in (0, LEASE)}
         speeds = {name: uvloop.run(speed(name, url, options.seconds)) for name in ("memory", "exact", "leased")}
@@ -96,16 +93,6 @@ def main() -> int:
         slowest < PAUSE_BOUND,
     )
     return int(not all(kept))
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """The URL of a running server, without persistence."""
-    port = free_port()
-    command = [*server_command(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
-    command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-    with server(command, port, log=folder / "redis.log"):
-        yield f"redis://127.0.0.1:{port}/0"
 
 
 def store_of(name: str, url: str, trips: list[float] | None = None) -> RateStore:

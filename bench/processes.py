@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from gateway.process.store import server_command
+
 START_WITHIN = 20.0
 STOP_WITHIN = 5.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -73,6 +75,16 @@ def server(
             yield process.pid
         finally:
             _stop(process)
+
+
+@contextmanager
+def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[str, int]]:
+    """URL and pid of a running server without persistence, on this port or a free one."""
+    port = port or free_port()
+    command = [*server_command(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "no", "--daemonize", "no"]
+    with server(command, port, log=folder / "redis.log") as pid:
+        yield f"redis://127.0.0.1:{port}/0", pid
 
 
 def _accepts(port: int) -> bool:

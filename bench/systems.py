@@ -8,8 +8,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bench.processes import free_port, server
+from bench.processes import free_port, redis_server, server
 
 PATH = "/orders/7"
 REPLY = b'{"id":7,"state":"shipped","lines":[{"sku":"A-1","count":2},{"sku":"B-2","count":1}],"total":"41.90"}'
@@ -134,10 +134,26 @@ logging: {{access: off}}
 
 
 def ours_full(bench: Bench) -> Started:
-    return gateway(
-        bench.folder,
-        "full",
-        f"""
+    return gateway(bench.folder, "full", full_policy(bench.upstream), bench.core)
+
+
+def ours_full_redis(bench: Bench) -> Started:
+    """The same, with limits in a Redis that shares the other core with the upstream and the load."""
+    with ExitStack() as stack:
+        url, _ = stack.enter_context(redis_server(bench.folder))
+        settings = full_policy(bench.upstream) + f"store: {{url: '{url}', timeout: 1s, on_failure: closed}}\n"
+        port, running = gateway(bench.folder, "full-redis", settings, bench.core)
+        return port, _also_ending(running, stack.pop_all())
+
+
+@contextmanager
+def _also_ending(running: AbstractContextManager[int], others: ExitStack) -> Iterator[int]:
+    with others, running as pid:
+        yield pid
+
+
+def full_policy(upstream: int) -> str:
+    return f"""
 auth:
   providers:
     idp: {{type: jwt, issuer: {ISSUER}, audience: [{AUDIENCE}], key: public.pem, algorithms: [RS256]}}
@@ -145,7 +161,7 @@ rate_limits:
   standard: {{by: consumer, limit: 1000000/second}}
 upstreams:
   orders:
-    targets: [http://127.0.0.1:{bench.upstream}]
+    targets: [http://127.0.0.1:{upstream}]
     retry: {{attempts: 3}}
     breaker: {{consecutive_failures: 5, failure_rate: 50%, window: 10s, minimum_requests: 20}}
 routes:
@@ -155,9 +171,7 @@ routes:
     rate_limit: [standard]
     upstream: orders
 logging: {{access: json}}
-""",
-        bench.core,
-    )
+"""
 
 
 def gateway(folder: Path, name: str, settings: str, core: int | None) -> Started:
@@ -178,6 +192,7 @@ SYSTEMS = (
     System("aiohttp", "aiohttp server + client", aiohttp_proxy),
     System("bare", "gateway, one route", ours_bare),
     System("full", "gateway, full policy", ours_full),
+    System("full-redis", "gateway, full policy, Redis", ours_full_redis),
 )
 
 

@@ -101,7 +101,7 @@ def measure(
         status, body = ask(port, PATH, headers)
         if (status, body) != (200, REPLY):
             raise RuntimeError(f"answers {status} {body[:200]!r}")
-        if system.name.endswith("full") and ask(port, PATH, {})[0] != 401:
+        if "full" in system.name and ask(port, PATH, {})[0] != 401:
             raise RuntimeError("lets a request pass without a token")
         figure = None
         for seconds in (WARM_UP, options.seconds):
