@@ -11,21 +11,18 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gateway.auth.kept_records import KeptRecords
 from gateway.auth.kept_records import LedgerError as LedgerError  # what callers of this module catch
+from gateway.auth.new_key import new_key
 from gateway.auth.records import Revocation, StoredKey, check
 
 if TYPE_CHECKING:
     from gateway.auth.shared_records import SharedRecords
 
 log = logging.getLogger("gateway.auth")
-
-KEY_PREFIX = "gwk_"
-"""In front of every key, so that scanners find one that was committed by mistake."""
 
 SomeRecord = TypeVar("SomeRecord", StoredKey, Revocation)
 
@@ -147,8 +144,7 @@ class Ledger:
         raise LedgerError(404, "there is none with this id, or it has expired")
 
     def _new_key(self, consumer: str, lifetime: float | None, note: str) -> NewKey:
-        key = KEY_PREFIX + secrets.token_urlsafe(32)  # 256 bits: nobody finds it by trying, so a fast hash will do
-        digest = f"sha256:{sha256(key.encode()).hexdigest()}"
+        key, digest = new_key()
         now = self._clock()
         record = StoredKey("key_" + secrets.token_hex(6), consumer, digest, now, _end(now, lifetime), note)
         check(record)

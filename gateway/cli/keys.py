@@ -11,9 +11,6 @@ from gateway.cli.configured import json_argument
 from gateway.cli.credentials import ask, path_of, records, show, stranger, warn_unless_durable
 from gateway.cli.output import Failure, print_json
 
-PREFIX = "gwk_"
-"""In front of every key, so that scanners find one that was committed by mistake."""
-
 LONGEST_PASSWORD = 1024
 
 COLUMNS = {
@@ -140,11 +137,10 @@ def _refuse_what_needs_a_consumer(options: argparse.Namespace) -> None:
 
 
 def _new() -> dict[str, str]:
-    import secrets
-    from hashlib import sha256
+    from gateway.auth.new_key import new_key
 
-    key = PREFIX + secrets.token_urlsafe(32)  # 256 bits: nobody finds it by trying, so a fast hash will do
-    return {"key": key, "hash": f"sha256:{sha256(key.encode()).hexdigest()}"}
+    key, kept = new_key()
+    return {"key": key, "hash": kept}
 
 
 def _hashed(password: bytes) -> dict[str, str]:
