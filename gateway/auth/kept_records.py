@@ -28,6 +28,7 @@ SWEEP = 60.0
 
 AWAY = "the store is away: nothing was changed"
 UNSURE = "the store did not answer: look at the list, when it is back, for whether this was changed"
+HELD = "the gateway hands over to its successor: nothing was changed; ask again in a few seconds"
 FULL = f"the list is full: it holds {MOST} keys and revocations; withdraw some, and give revocations a lifetime"
 
 
@@ -62,6 +63,7 @@ class KeptRecords:
         self._contents = _left_behind(copy)
         self._known: int | None = None  # the store's version that is here; None: whatever it has, fetch it
         self._alone = alone  # what is here has never been in the store, so its version says nothing about it
+        self.held = False
         self.looked = asyncio.Event()
         self._lock = asyncio.Lock()
         self._swept = clock()
@@ -94,6 +96,8 @@ class KeptRecords:
     async def turn(self) -> AsyncIterator[None]:
         """One change at a time, each on top of what the store says now. Raises LedgerError."""
         async with self._lock:
+            if self.held and self._backend is None:
+                raise LedgerError(409, HELD)
             try:
                 await self._refresh()
             except SharedRecordsError:

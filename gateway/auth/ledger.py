@@ -128,6 +128,10 @@ class Ledger:
         log.info("no longer revoked: %s", _described(lifted))
         return lifted
 
+    def hold(self, held: bool) -> None:
+        """Refuse changes of what only this instance knows, because another one takes it over."""
+        self._kept.held = held
+
     async def follow(self) -> None:
         """For ever: see what other instances changed, and drop what has expired."""
         await self._kept.follow()

@@ -144,6 +144,8 @@ class Operator:
                 await self._configure(unpack(descriptors[0]))
             case "listen":
                 await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
+            case "hold":
+                self._records.ledger.hold(message["held"])
             case "finish":
                 self._leave()
         return {}

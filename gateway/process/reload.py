@@ -126,6 +126,10 @@ class Reload:
         certificates = Certificates(loaded.config)
         supervisor.loaded, supervisor.certificates = loaded, certificates
         old_admin = supervisor.listening.current.admin
+        if supervisor.crew.operator is not None:
+            # Before the workers: they sign with a key that is published, and find what their new store has revoked.
+            question = {"do": "config", "embedded_store": supervisor.store.url}
+            await supervisor.crew.operator.ask(question, COMMIT_WITHIN, (file,))
         commit = {"do": "commit", "listeners": kept(plan)}
         answers = await asyncio.gather(*(child.ask(commit, COMMIT_WITHIN) for child in workers))
         for child, answer in zip(workers, answers, strict=True):
@@ -133,12 +137,9 @@ class Reload:
                 log.error("worker %d could not go over to the new configuration: %s", child.pid, answer["failed"])
                 child.kill()  # its successor begins with it
         supervisor.listening.adopt(plan, loaded.config)
-        if supervisor.crew.operator is not None:
-            question = {"do": "config", "embedded_store": supervisor.store.url}
-            await supervisor.crew.operator.ask(question, COMMIT_WITHIN, (file,))
-            if plan.admin is not old_admin:
-                descriptors = (plan.admin.sockets[0].fileno(),) if plan.admin is not None else ()
-                supervisor.crew.operator.tell({"do": "listen"}, descriptors)
+        if supervisor.crew.operator is not None and plan.admin is not old_admin:
+            descriptors = (plan.admin.sockets[0].fileno(),) if plan.admin is not None else ()
+            supervisor.crew.operator.tell({"do": "listen"}, descriptors)
         try:
             await supervisor.crew.resize()
         except ChildError as error:

@@ -45,6 +45,9 @@ END_WITHIN = 5.0
 RENEW_WITHIN = 5.0
 """Seconds for a worker to read its certificates again."""
 
+HOLD_WITHIN = 5.0
+"""Seconds for the operator process to hold what it keeps, which is no work."""
+
 LOOK = 1.0
 """Seconds between two looks at the files of certificates; half of that with --watch at all files."""
 
@@ -213,13 +216,22 @@ class Supervisor:
     async def _hand_over(self) -> None:
         """SIGUSR2: start the installed version beside this one, on the same sockets; then leave."""
         async with self.crew.steady:
+            # Before the successor takes them over: what is decided after that would be gone with us.
+            await self._hold_records(True)
             pid = await successor(self.listening, self.instance.records, self._command.environ)
+            if pid is None:
+                await self._hold_records(False)
         if pid is not None and not self._stopping.done():
             notify(f"MAINPID={pid}", self._command.environ)
             if self.crew.operator is not None:
                 self.crew.operator.tell({"do": "listen"})
             self.listening.let_go()
             self._stopping.set_result(False)
+
+    async def _hold_records(self, held: bool) -> None:
+        """Whether operators have to wait with keys and revocations."""
+        if self.crew.operator is not None:
+            await self.crew.operator.ask({"do": "hold", "held": held}, HOLD_WITHIN)
 
     # -- telling -------------------------------------------------------------------------------------
 

@@ -105,9 +105,9 @@ def test_upstreams_verify_with_what_is_published_also_while_the_key_changes(star
             reloading.start()
             while kid(ask(gateway.port, key(KEY))) == sets[-1].keys[0].key_id:
                 pass
-            reloading.join(10)
-            sets.append(published(gateway))
+            sets.append(published(gateway))  # at the very first token that the old set is no good for
             verify(ask(gateway.port, key(KEY)), sets[-1])
+            reloading.join(10)
             begun = time.monotonic()
             callers.go_on()
             used = {kid(heard.answer) for heard in list(callers.heard["acme"]) if heard.began > begun}

@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import count
+from threading import Event, Thread
 
 import pytest
 
@@ -229,6 +232,35 @@ def test_a_successor_knows_what_its_predecessor_knew(start: Start, upstream: Ups
         assert not any(map(alive, family))
 
 
+def test_nothing_that_was_answered_during_a_succession_is_lost(start: Start, upstream: Upstream):
+    gateway = start(guarded(upstream, store={"url": "memory"}))
+    answers: list[tuple[int, str]] = []
+    stop = Event()
+
+    def revoke() -> None:
+        for number in count():
+            if stop.wait(0.02):
+                return
+            status, said = operate(gateway, "POST", "revocations", jti=f"t{number}")
+            answers.append((status, said.get("id", said.get("detail", ""))))
+
+    revoking = Thread(target=revoke)
+    with heirs(gateway):
+        revoking.start()
+        try:
+            gateway.process.send_signal(signal.SIGUSR2)
+            successors(gateway, 1)
+            assert gateway.process.wait(10) == 0
+            time.sleep(0.2)
+        finally:
+            stop.set()
+            revoking.join(10)
+        figure(f"{Counter(status for status, _ in answers)}")
+        assert {status for status, _ in answers} <= {201, 409}
+        assert {said for status, said in answers if status == 201} == ids(gateway, "revocations")
+        assert all("hands over" in said for status, said in answers if status == 409)
+
+
 # -- with a Redis
 
 
@@ -310,6 +342,19 @@ def test_without_a_list_nobody_is_let_in_on_suspicion(start: Start, upstream: Up
     assert ask(gateway.port, key("gwk_of-nobody")).status == 401
     assert gateway.ready() == 200
     assert "the store is away" in gateway.errors.read_text()
+
+
+def test_a_reload_goes_over_to_a_redis_and_no_good_credential_is_refused(
+    start: Start, upstream: Upstream, redis: RedisServer
+):
+    gateway = start(listless(upstream))
+    with Callers(gateway.port, {"good": token("alice", "a1")}, pause=0.005) as callers:
+        gateway.configure(shared(upstream, redis))
+        assert gateway.reload()[0] == 200
+        time.sleep(0.5)
+        callers.go_on()
+    assert callers.statuses("good").keys() == {200}
+    assert gateway.ready() == 200
 
 
 def test_a_list_that_was_kept_alone_is_shared_with_a_reload(start: Start, upstream: Upstream, redis: RedisServer):
