@@ -223,7 +223,8 @@ class SentinelServers(SeveralServers):
 
     def _sees_all(self, sentinel: RedisServer) -> bool:
         found = sentinel.ask("SENTINEL", "REPLICAS", "main") + sentinel.ask("SENTINEL", "SENTINELS", "main")
-        return [each[b"flags"] for each in found] == [b"slave", b"sentinel", b"sentinel"]
+        flags = [each[b"flags"].replace(b"slave", b"replica") for each in found]
+        return flags == [b"replica", b"sentinel", b"sentinel"]
 
 
 CLUSTER_SLOTS = 16384

@@ -31,6 +31,19 @@ return redis.call('HINCRBY', KEYS[1], 'version', 1)
 """
 """A script and no transaction, because it may depend on what is there."""
 
+TOGETHER = """
+-- ARGV: for each command its name, how many arguments it has, and these
+local answer
+local i = 1
+while ARGV[i] do
+  local last = i + 1 + tonumber(ARGV[i + 1])
+  answer = redis.call(ARGV[i], KEYS[1], unpack(ARGV, i + 2, last))
+  i = last + 1
+end
+return answer
+"""
+"""A script here, too: of a transaction in a cluster, the library runs each command in a thread and loop of its own."""
+
 
 class SharedRecords:
     """The hash `{prefix}records`. Every method raises SharedRecordsError, and may have been heard all the same."""
@@ -95,11 +108,9 @@ class SharedRecords:
         return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # so are all its others
 
     async def _together(self, *commands: list[Any]) -> Any:
-        """All commands or none, on the hash, and nobody's between them; the answer to the last."""
-        async with self._client.pipeline(transaction=True) as pipeline:
-            for name, *arguments in commands:
-                pipeline.execute_command(name, self._hash, *arguments)
-            return (await pipeline.execute())[-1]
+        """These commands on the hash, and nobody's between them; the answer to the last."""
+        arguments = [part for name, *own in commands for part in (name, len(own), *own)]
+        return await self._do("EVAL", TOGETHER, 1, self._hash, *arguments)
 
 
 def _field(id: str) -> bytes:

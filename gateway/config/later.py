@@ -31,17 +31,12 @@ def _one_of(*words: str) -> Callable[[object], bool]:
     return lambda value: value in words if isinstance(value, str) else False
 
 
-def _begins_with(*words: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and value.startswith(words)
-
-
 def _other_balance(value: object) -> bool:
     words = ("least_requests", "random", "peak_ewma")
     return value in words if isinstance(value, str) else isinstance(value, dict) and list(value) == ["hash"]
 
 
 VALUES: dict[str, Callable[[object], bool]] = {
-    "store.url": _begins_with("redis+sentinel://", "redis+cluster://"),
     "upstreams.*.balance": _other_balance,
     "logging.access": _one_of("ecs", "combined"),
 }

@@ -107,8 +107,7 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
         """Close also what the sentinels were asked through."""
         following, self._following = self._following, None
         if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
+            await end(following)
         await super().aclose()
         await self.sentinel_manager.aclose()
 
@@ -122,6 +121,13 @@ class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
                     await self.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
             except (RedisError, OSError):
                 pass  # no reason to leave a master that answers
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that uses a client until it has ended: `wait_for` of Python 3.11, below, may swallow that."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
 
 
 # -- a cluster -----------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class RedisStore:
         """
         self.health = health if health is not None else StoreHealth()
         self._client = client
-        self._send = send if send is not None else self._pipeline
+        self._send = send
         self._name = name
         self._prefix = prefix + b"limit:"
         self._timeout = timeout
@@ -160,7 +160,7 @@ class RedisStore:
         It may take as long as the socket's timeouts let it, for the first connection costs several round trips.
         """
         try:
-            (answer,) = await taught(self._send, [self._command([(key, PROBE, 1)], self._wall())])
+            (answer,) = await taught(self._send or self._pipeline, [self._command([(key, PROBE, 1)], self._wall())])
             if isinstance(answer, Exception):
                 raise answer
         except (RedisError, OSError) as error:
@@ -196,7 +196,9 @@ class RedisStore:
     async def _fly(self, batch: _Batch) -> None:
         started = time.monotonic()
         try:
-            results = await taught(self._send, [self._command(takes, wall) for takes, wall, _ in batch.waiters])
+            results = await taught(
+                self._send or self._pipeline, [self._command(takes, wall) for takes, wall, _ in batch.waiters]
+            )
         except Exception as error:  # the outermost boundary of this task: whatever it was, the waiters are told
             self._lost(batch, trouble(error))
             return

@@ -58,8 +58,9 @@ class RecordKeeper:
         """Follow no more."""
         following, self._following = self._following, None
         if following is not None:
-            following.cancel()
-            await asyncio.wait([following])
+            from gateway.limits.clients import end
+
+            await end(following)
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.auth.records import StoredKey
-from gateway.auth.shared_records import SharedRecords, SharedRecordsError
+from gateway.auth.shared_records import SharedRecords
 from gateway.limits.clients import LOOK, connect
 from gateway.limits.redis import RedisStore
 from tests.contract.conftest import store_over
 from tests.contract.steady import THREE, steady
-from tests.servers import SentinelServers, sentinel_servers
+from tests.servers import SentinelServers, sentinel_servers, until
 
 TIMEOUT = 0.05
 MARGIN = 0.2
@@ -23,12 +23,13 @@ MARGIN = 0.2
 HELLO = 2.0
 """Seconds within which sentinels tell each other, and twice the time for which a store is left alone."""
 
+KEY = StoredKey("key_0123456789ab", "acme", "sha256:" + "0" * 64, 1.8e9, None, "")
 KEYS = [b"%d" % n for n in range(20)]
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[SentinelServers]:
-    """The tests leave it with a master and a replica in step, whichever is which."""
+    """For all tests of this file, in their order: the last one kills what the others need."""
     with sentinel_servers() as servers:
         yield servers
 
@@ -77,47 +78,35 @@ async def test_a_failover_by_the_operator_is_hardly_noticed(servers: SentinelSer
         shared = time.monotonic() - started - promoted
         print(f"by both after {shared:.2f} s")  # noqa: T201
         assert shared < LOOK + HELLO + MARGIN
-
-
-async def test_records_are_kept_through_a_failover(servers: SentinelServers) -> None:
-    key = StoredKey("key_0123456789ab", "acme", "sha256:" + "0" * 64, 1.8e9, None, "")
-    client = connect(servers.url, 1.0)
-    try:
-        shared = SharedRecords(client)
-        await client.delete("gw:records")
-        assert await shared.put(key) == 1
-        await client.execute_command("WAIT", 1, 1000)
-        old = servers.master
-        servers.sentinels[0].ask("SENTINEL", "FAILOVER", "main")
-        end = time.monotonic() + 10
-        while servers.master is old:
-            with contextlib.suppress(SharedRecordsError):
-                await shared.fetch(1)
-            await asyncio.sleep(0.01)
-            assert time.monotonic() < end
-        while True:
-            with contextlib.suppress(SharedRecordsError):
-                assert await shared.remove(key.id) == 2
-                break
-            assert time.monotonic() < end
-        assert await shared.fetch(1) is not None
-    finally:
-        await client.aclose()
+        old.ask("REPLICAOF", "127.0.0.1", servers.master.port)  # before the sentinels do, for the next test
+        until(old.in_step)
 
 
 async def test_a_master_that_is_killed_is_replaced(servers: SentinelServers) -> None:
-    async with stores(servers, 2) as (one, two), steady(one, KEYS) as stream:
-        old = servers.master
-        started = time.monotonic()
-        old.kill()
-        promoted = await stream.until(lambda: servers.master is not old, 10.0)
-        gone = await stream.back(started + promoted, 5.0)
-        print(f"promoted after {promoted:.2f} s, shared again {gone:.2f} s later")  # noqa: T201
-        assert gone < HELLO + MARGIN
-        assert stream.slowest < TIMEOUT + MARGIN
-        end = time.monotonic() + HELLO
-        while not await two.check():
-            assert time.monotonic() < end
-            await asyncio.sleep(0.05)
-        assert (await two.take([(b"killed", THREE, 1)]))[0].allowed
-        assert servers.master.ask("EXISTS", "gw:limit:killed") == 1
+    """The last one: the servers cannot be used after it."""
+    client = connect(servers.url, 1.0)
+    records = SharedRecords(client)
+    try:
+        assert await records.put(KEY) == 1
+        async with stores(servers, 2) as (one, two), steady(one, KEYS) as stream:
+            old = servers.master
+            assert old.ask("WAIT", 1, 1000) == 1
+            started = time.monotonic()
+            old.kill()
+            promoted = await stream.until(lambda: servers.master is not old, 10.0)
+            gone = await stream.back(started + promoted, 5.0)
+            print(f"promoted after {promoted:.2f} s, shared again {gone:.2f} s later")  # noqa: T201
+            assert gone < HELLO + MARGIN
+            assert stream.slowest < TIMEOUT + MARGIN
+            end = time.monotonic() + HELLO
+            while not await two.check():
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+            assert (await two.take([(b"killed", THREE, 1)]))[0].allowed
+            assert servers.master.ask("EXISTS", "gw:limit:killed") == 1
+        found = await records.fetch(None)
+        assert found is not None
+        assert found.keys == (KEY,)
+        assert await records.remove(KEY.id) == 2
+    finally:
+        await client.aclose()

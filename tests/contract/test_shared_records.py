@@ -16,6 +16,7 @@ from gateway.auth.ledger import Ledger, LedgerError
 from gateway.auth.records import Contents, Records, Revocation, StoredKey, dump
 from gateway.auth.shared_records import SharedRecords, SharedRecordsError
 from gateway.exchange import Caller
+from gateway.limits.clients import end
 from gateway.limits.redis import connect
 from tests.servers import StoreServer
 
@@ -188,8 +189,7 @@ class Instance:
 
     async def end(self) -> None:
         for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(task)
         await self.client.aclose()
 
 
