@@ -28,9 +28,9 @@ RATE = rate("r", 5, 3600.0)
 
 @asynccontextmanager
 async def store_of(
-    url: str, on_failure: OnFailure = "local", failures: int = 3, timeout: float = TIMEOUT
+    url: str, on_failure: OnFailure = "local", failures: int = 3, within: float = TIMEOUT
 ) -> AsyncIterator[SharedStore]:
-    redis = RedisStore(connect(url, timeout), timeout=timeout, health=StoreHealth(failures, PAUSE))
+    redis = RedisStore(connect(url, within), timeout=within, health=StoreHealth(failures, PAUSE))
     store = SharedStore(redis, on_failure=on_failure)
     try:
         yield store
@@ -214,7 +214,7 @@ async def test_each_change_is_one_line_in_the_log(own_server: StoreServer, caplo
 
 
 async def test_e8_a_connection_closed_by_the_server_goes_unnoticed(own_server: StoreServer) -> None:
-    async with store_of(own_server.url, "closed", timeout=2.0) as store:  # to connect anew may take its time here
+    async with store_of(own_server.url, "closed", within=2.0) as store:  # to connect anew may take its time here
         await connected(store)
         async with Redis.from_url(own_server.url) as admin:
             for _ in range(5):
