@@ -12,6 +12,7 @@ from gateway.limits.health import StoreHealth
 from gateway.limits.lease import LeasedStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import Meter
+from gateway.limits.remote import remote
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import RateStore
 from gateway.parts import Parts
@@ -72,9 +73,6 @@ def store(
     plans = {name: each.on_failure for name, each in limits(config) if each.on_failure is not None}
 
     def connected() -> Remote:
-        # Here, not at the top: a gateway that counts in memory needs no client, which takes 0.1 s to import.
-        from gateway.limits.remote import remote
-
         return remote(url, settings.timeout, settings.prefix.encode(), observe, StoreHealth(on_error=on_error))
 
     where = (url, settings.timeout, settings.prefix)

@@ -18,7 +18,6 @@ from redis.exceptions import NoScriptError, RedisError
 
 from gateway.exchange import Quota
 from gateway.limits.clients import CONNECTIONS, Client, trouble
-from gateway.limits.clients import connect as connect
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.store import Take, answers

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gateway.auth.ledger import Ledger
+from gateway.auth.shared_records import SharedRecords
 from gateway.config.model import Config
-
-if TYPE_CHECKING:
-    from gateway.limits.clients import Client
+from gateway.limits.clients import Client, connect, end
 
 TIMEOUT = 1.0
 """Seconds for an answer of the store: unlike for a limit, nobody's request waits for it."""
@@ -43,10 +41,6 @@ class RecordKeeper:
         self._where = where
         shared = None
         if where is not None:
-            # Here, not at the top: without a Redis nobody needs its client, which takes 0.1 s to import.
-            from gateway.auth.shared_records import SharedRecords
-            from gateway.limits.clients import connect
-
             client = self._client = connect(where[0], TIMEOUT)
             shared = SharedRecords(client, where[1].encode())
         self.ledger = Ledger(self._copy, shared, alone=alone)
@@ -58,8 +52,6 @@ class RecordKeeper:
         """Follow no more."""
         following, self._following = self._following, None
         if following is not None:
-            from gateway.limits.clients import end
-
             await end(following)
         client, self._client = self._client, None
         if client is not None:

@@ -196,7 +196,7 @@ class UsageKeeper:
         await self.close()
         self._where = where
         if where is not None:
-            # Here, not at the top: who counts no usage need not import the client of Redis for it.
+            # Here, not at the top: that module imports this one.
             from gateway.telemetry.usage_store import open_store
 
             self.store = open_store(*where)

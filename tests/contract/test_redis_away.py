@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 
 from gateway.errors import Shed
 from gateway.exchange import Quota
+from gateway.limits.clients import connect
 from gateway.limits.failover import OnFailure, SharedStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import FLIGHTS, RedisStore, StoreError, connect
+from gateway.limits.redis import FLIGHTS, RedisStore, StoreError
 from tests.servers import StoreServer, free_port
 
 TIMEOUT = 0.05

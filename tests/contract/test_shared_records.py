@@ -16,8 +16,7 @@ from gateway.auth.ledger import Ledger, LedgerError
 from gateway.auth.records import Contents, Records, Revocation, StoredKey, dump
 from gateway.auth.shared_records import SharedRecords, SharedRecordsError
 from gateway.exchange import Caller
-from gateway.limits.clients import end
-from gateway.limits.redis import connect
+from gateway.limits.clients import connect, end
 from tests.servers import StoreServer
 
 KEY = StoredKey("key_0123456789ab", "acme", "sha256:" + "0" * 64, 1.8e9, None, "für die Kasse")

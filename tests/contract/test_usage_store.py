@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.exchange import Call, Caller
-from gateway.limits.redis import connect
+from gateway.limits.clients import connect
 from gateway.telemetry.usage import DAYS, HOURS, HOURS_KEPT, Batch, UsageCounter, UsageStoreError
 from gateway.telemetry.usage_store import SCANNED, UsageStore, open_store
 from tests.fakes import Clock, make_call
