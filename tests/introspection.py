@@ -5,8 +5,8 @@ And one without a wire, with a provider that asks it.
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
 import pytest
@@ -18,9 +18,8 @@ from gateway.auth.providers import BadCredential, Unavailable
 from gateway.errors import Shed
 from gateway.exchange import Caller, header
 from tests.fakes import Clock
+from tests.jwks import Answer, LocalServer
 from tests.tokens import NOW, bearer
-
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CLIENT, SECRET = "gateway: main", "pss+wörd/ %:"
 """What has to be encoded before it stands in HTTP Basic (RFC 6749 section 2.3.1)."""
@@ -42,55 +41,33 @@ def replying(
     return answer
 
 
-class AuthorizationServer:
+class AuthorizationServer(LocalServer):
     """Knows `tokens` and what is to be said of them; counts what it is asked; `answer` takes over when it is there."""
 
+    path = "/introspect"
+
     def __init__(self, **tokens: dict[str, Any]) -> None:
+        super().__init__()
         self.tokens = tokens
         self.client = (CLIENT, SECRET)
-        self.answer: Answer | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.asked: list[str] = []
         self.requests: list[web.Request] = []
         self.most_at_once = 0
         self.connections: set[object] = set()
         self._at_once = 0
 
-    async def __aenter__(self) -> Self:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._reply)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await self._listen(0)
-        return self
-
     async def __aexit__(self, *_: object) -> None:
         self.gate.set()
-        await self._runner.cleanup()
-
-    async def _listen(self, port: int) -> None:
-        self._site = web.TCPSite(self._runner, "127.0.0.1", port)
-        await self._site.start()
-        self._port: int = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}/introspect"
+        await super().__aexit__()
 
     async def go_away(self) -> None:
         """Refuse connections, and end those that are there."""
-        await self._site.stop()
+        await super().go_away()
         assert self._runner.server is not None
         for connection in self._runner.server.connections:
             if connection.transport is not None:
                 connection.transport.abort()
-
-    async def come_back(self) -> None:
-        await self._listen(self._port)
-
-    async def asked_for(self, times: int) -> None:
-        """Wait until it was asked so often."""
-        async with asyncio.timeout(5):
-            while len(self.asked) < times:
-                await asyncio.sleep(0.005)
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         form = parse_qs((await request.read()).decode(), strict_parsing=True)

@@ -45,23 +45,23 @@ def jwks(*keys: object) -> bytes:
     return json.dumps({"keys": keys}).encode()
 
 
-class IdentityProvider:
-    """Publishes `text`; counts what it is asked; `answer` takes over when it is there."""
+class LocalServer:
+    """A server on this machine that can go away and come back at the same address, and counts what it is asked."""
 
-    def __init__(self, text: bytes = b"") -> None:
-        self.text = text
+    path = ""
+    """Of its one page, if it has only one."""
+
+    def __init__(self) -> None:
         self.answer: Answer | None = None
         self.asked: list[str] = []
-        self.discovered: dict[str, Any] = {}
         self.url = ""
 
     async def __aenter__(self) -> Self:
         app = web.Application()
-        app.router.add_get("/{path:.*}", self._reply)
+        app.router.add_route("*", "/{path:.*}", self._reply)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await self._listen(0)
-        self.discovered = {"issuer": self.url, "jwks_uri": self.url + "/keys"}
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -71,7 +71,7 @@ class IdentityProvider:
         self._site = web.TCPSite(self._runner, "127.0.0.1", port)
         await self._site.start()
         self._port: int = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://127.0.0.1:{self._port}{self.path}"
 
     async def go_away(self) -> None:
         """Refuse connections."""
@@ -85,6 +85,23 @@ class IdentityProvider:
         async with asyncio.timeout(5):
             while len(self.asked) < times:
                 await asyncio.sleep(0.005)
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
+        raise NotImplementedError
+
+
+class IdentityProvider(LocalServer):
+    """Publishes `text`; counts what it is asked; `answer` takes over when it is there."""
+
+    def __init__(self, text: bytes = b"") -> None:
+        super().__init__()
+        self.text = text
+        self.discovered: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.discovered = {"issuer": self.url, "jwks_uri": self.url + "/keys"}
+        return self
 
     async def _reply(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
