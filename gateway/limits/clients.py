@@ -7,6 +7,8 @@ and no secret.
 
 import asyncio
 import re
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -35,6 +37,9 @@ from gateway.config.store_url import StoreUrl, parse
 CONNECTIONS = 4
 """To one server at most, where nobody says otherwise; who wants another waits for its turn."""
 
+HELD = 0.1
+"""Seconds for which a connection is used again and again without asking the pool."""
+
 LOOK = 1.0
 """Seconds between two questions to sentinels who is the master."""
 
@@ -62,6 +67,61 @@ def connect(url: str, timeout: float) -> "Client":
     if where.kind == "cluster":
         return ClusterClient(where, options)
     return _watched(where, options)
+
+
+class Direct:
+    """Brings commands to one server with less ado than a pipeline of the client, which takes half of a take's time.
+
+    A connection stays in hand for HELD seconds instead of going through the pool each time. Then the pool has it back,
+    which looks whether it is still good, and whether it leads to the right server.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._pool = client.connection_pool
+        self._held: list[tuple[float, Any]] = []  # until when, and the connection
+
+    async def __call__(self, commands: Sequence[Sequence[bytes | int | str]]) -> list[Any]:
+        """The reply or the error of each, in order. Raises RedisError or OSError when the connection fails."""
+        until, connection = await self._take()
+        try:
+            packed = [part for command in commands for part in connection.pack_command(*command)]
+            await connection.send_packed_command(packed, check_health=False)
+            replies = [await self._read(connection) for _ in commands]
+        except BaseException:
+            await self._pool.release(connection)
+            raise
+        self._held.append((until, connection))
+        return replies
+
+    async def close(self) -> None:
+        """Give all connections back to the pool."""
+        held, self._held = self._held, []
+        for _, connection in held:
+            await self._pool.release(connection)
+
+    async def _take(self) -> tuple[float, Any]:
+        now = time.monotonic()
+        while self._held:
+            until, connection = self._held.pop()
+            if now < until and await _unharmed(connection):
+                return until, connection
+            await self._pool.release(connection)
+        return now + HELD, await self._pool.get_connection()  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    async def _read(connection: Any) -> Any:
+        try:
+            return await connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+async def _unharmed(connection: Any) -> bool:
+    """The server has neither closed it nor said anything that nobody asked for."""
+    try:
+        return not await connection.can_read()
+    except RedisError:
+        return False
 
 
 # -- a master that sentinels watch over ----------------------------------------------------------------

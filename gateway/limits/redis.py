@@ -1,7 +1,7 @@
 """Rate limits counted in Redis (or Valkey), for every process that asks the same server.
 
-A batcher: what is asked within one turn of the event loop travels in one pipeline, run by a task of its own.
-So a caller who leaves, or waits long enough, never cancels a command half-way, which would cost the
+A batcher: what is asked within one turn of the event loop travels as one call of the script, made by a task of its
+own. So a caller who leaves, or waits long enough, never cancels a command half-way, which would cost the
 connection. A question that was sent is never sent again, for it may have been counted; only NOSCRIPT, which
 counts nothing, is answered by loading the script.
 """
@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.exchange import Quota
-from gateway.limits.clients import CONNECTIONS, Client, trouble
+from gateway.limits.clients import CONNECTIONS, Client, Direct, trouble
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.store import Take, answers
@@ -28,7 +29,10 @@ SCRIPT = files(__package__).joinpath("take.lua").read_text("utf-8")
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis names scripts by SHA-1
 
 FLIGHTS = CONNECTIONS
-"""Pipelines on their way at once. More of them would only be smaller; one would make each wait for the last."""
+"""Calls on their way at once. More of them would only be smaller; one would make each wait for the last."""
+
+MOST = 200
+"""Questions of one call: the server does nothing else in the meantime, which is about a millisecond."""
 
 AWAY = "%s is away (%s): limits follow store.on_failure"
 BACK = "%s is back: limits are shared again"
@@ -39,7 +43,7 @@ PROBE = rate("check", 1_000_000, 1.0)
 """Of a key that is gone after a millisecond: a server that only reads, or is full, is of no use."""
 
 CLOSE_WAIT = 1.0
-"""Seconds that pipelines on their way get when the gateway ends."""
+"""Seconds that calls on their way get when the gateway ends."""
 
 
 class StoreError(Exception):
@@ -52,19 +56,34 @@ class StoreError(Exception):
 
 Command = list[bytes | int | str]
 
+Question = tuple[Sequence[Take], float]
+"""What is taken together, and what the calendar showed when it was asked."""
+
 Send = Callable[[list[Command]], Awaitable[list[Any]]]
 """Brings commands to a server, in their order and on one connection: the reply or the error of each."""
 
 
-def command(takes: Sequence[Take], prefix: bytes, wall: float, now: int | str = "") -> Command:
-    """The call of the script; `now` in ticks replaces the server's clock."""
-    keys: Command = ["EVALSHA", SHA, len(takes)]
-    arguments: Command = [now]
-    for key, meter, cost in takes:
-        place, (kind, first, second) = meter.asks(key, wall)
-        keys.append(prefix + place)
-        arguments += (kind, first, second, cost)
-    return keys + arguments
+def command(questions: Sequence[Question], prefix: bytes, now: int | str = "") -> Command:
+    """One call of the script; `now` in ticks replaces the server's clock."""
+    keys: Command = []
+    words: Command = []
+    for number, (takes, wall) in enumerate(questions):
+        for key, meter, cost in takes:
+            place, (kind, first, second) = meter.asks(key, wall)
+            keys.append(prefix + place)
+            words.append(b"%d %b %b %b %d" % (number, kind, first, second, cost))
+    return ["EVALSHA", SHA, len(keys), *keys, now, *words]
+
+
+def told(reply: bytes) -> list[Any]:
+    """What the script says about each question: what its keys held, or an error."""
+    return [ResponseError(line[1:].decode()) if line[:1] == b"!" else _held(line) for line in reply.split(b"\n")]
+
+
+def _held(line: bytes) -> list[Any]:
+    if b"," in line:  # of a window that slides
+        return [[*map(int, word.split(b","))] if b"," in word else int(word) for word in line.split()]
+    return [*map(int, line.split())]
 
 
 async def taught(send: Send, commands: list[Command]) -> list[Any]:
@@ -115,12 +134,18 @@ class RedisStore:
         wall: Callable[[], float] = time.time,
         now_ticks: Callable[[], int] | None = None,
     ) -> None:
-        """`send` replaces the client's pipeline, for one node of a cluster, which has a name of its own in the log.
+        """`send` is for one node of a cluster, where keys of two questions are in two slots; `name` is for the log.
 
         `wall` says what the calendar shows; `now_ticks` replaces the server's clock, for tests only.
         """
         self.health = health if health is not None else StoreHealth()
         self._client = client
+        self._direct: Direct | None = None
+        self._most = 1
+        if send is None:
+            assert isinstance(client, Redis)
+            send = self._direct = Direct(client)
+            self._most = MOST
         self._send = send
         self._name = name
         self._prefix = prefix + b"limit:"
@@ -159,7 +184,7 @@ class RedisStore:
         It may take as long as the socket's timeouts let it, for the first connection costs several round trips.
         """
         try:
-            (answer,) = await taught(self._send or self._pipeline, [self._command([(key, PROBE, 1)], self._wall())])
+            (answer,) = await self._answers([([(key, PROBE, 1)], self._wall())])
             if isinstance(answer, Exception):
                 raise answer
         except (RedisError, OSError) as error:
@@ -170,12 +195,14 @@ class RedisStore:
         return True
 
     async def close(self) -> None:
-        """Let pipelines on their way land, then close the connections."""
+        """Let calls on their way land, then close the connections."""
         await self.land()
+        if self._direct is not None:
+            await self._direct.close()
         await self._client.aclose()
 
     async def land(self) -> None:
-        """Wait for the pipelines that are on their way."""
+        """Wait for the calls that are on their way."""
         if self._flights:
             await asyncio.wait(self._flights, timeout=CLOSE_WAIT)
 
@@ -195,24 +222,22 @@ class RedisStore:
     async def _fly(self, batch: _Batch) -> None:
         started = time.monotonic()
         try:
-            results = await taught(
-                self._send or self._pipeline, [self._command(takes, wall) for takes, wall, _ in batch.waiters]
-            )
+            results = await self._answers([(takes, wall) for takes, wall, _ in batch.waiters])
         except Exception as error:  # the outermost boundary of this task: whatever it was, the waiters are told
             self._lost(batch, trouble(error))
             return
         self._observe(time.monotonic() - started)
         self._deliver(batch, results)
 
-    async def _pipeline(self, commands: list[Command]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
+    async def _answers(self, questions: Sequence[Question]) -> list[Any]:
+        """For each question what its keys held, or an error."""
+        calls = [questions[i : i + self._most] for i in range(0, len(questions), self._most)]
+        now = "" if self._now_ticks is None else self._now_ticks()
+        replies = await taught(self._send, [command(call, self._prefix, now) for call in calls])
+        results: list[Any] = []
+        for call, reply in zip(calls, replies, strict=True):
+            results += [reply] * len(call) if isinstance(reply, Exception) else told(reply)
         return results
-
-    def _command(self, takes: Sequence[Take], wall: float) -> Command:
-        return command(takes, self._prefix, wall, "" if self._now_ticks is None else self._now_ticks())
 
     def _deliver(self, batch: _Batch, results: list[Any]) -> None:
         for (*_, answer), result in zip(batch.waiters, results, strict=True):
@@ -230,7 +255,7 @@ class RedisStore:
             self._alive()
 
     def _give_up(self, batch: _Batch) -> None:
-        """The time of this batch is over; its pipeline, if there is one, runs on."""
+        """The time of this batch is over; its call, if there is one, runs on."""
         if self._gathering is batch:
             self._gathering = None
         self._lost(batch, f"no answer within {self._timeout * 1000:.0f} ms")

@@ -13,7 +13,7 @@ from gateway.limits.calendar_window import LINGER, CalendarWindow
 from gateway.limits.gcra import Rate, rate
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import COUNT, COUNTED, TICKS, Meter
-from gateway.limits.redis import SCRIPT, command
+from gateway.limits.redis import SCRIPT, command, told
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import Take, answers
 from tests.servers import redis_server
@@ -269,7 +269,7 @@ def test_the_lua_is_the_python(server: Redis, steps: list[tuple[int, int, list[T
     for gap, tenths, takes in steps:
         now += gap
         wall += tenths * (TICKS // 10)
-        _, _, _, *words = command(takes, b"", Fraction(wall, TICKS), now)  # type: ignore[arg-type]
+        _, _, _, *words = command([(takes, Fraction(wall, TICKS))], b"", now)  # type: ignore[list-item]
         keys = words[: len(takes)]
         # One transaction, in which Redis lets nothing expire: its clock runs on, that of the test does not.
         with server.pipeline() as transaction:
@@ -280,7 +280,7 @@ def test_the_lua_is_the_python(server: Redis, steps: list[tuple[int, int, list[T
                 transaction.get(key)
                 transaction.pttl(key)
             replies = transaction.execute()[len(kept) :]
-        held, stored = replies[0], dict(zip(keys, zip(replies[1::2], replies[2::2], strict=True), strict=True))
+        (held,), stored = told(replies[0]), dict(zip(keys, zip(replies[1::2], replies[2::2], strict=True), strict=True))
 
         quotas = answers(takes, held, Fraction(wall, TICKS))  # type: ignore[arg-type]
         assert quotas == memory.take_all(takes)
@@ -318,7 +318,7 @@ def test_the_lua_changes_its_mind_at_the_same_tick_as_the_python(
     ends, current, previous = state >> 2 * COUNT, state >> COUNT & COUNTED, state & COUNTED
     with server.pipeline() as transaction:
         transaction.set(b"k", b"%d %d %d" % (ends, current, previous))
-        transaction.eval(SCRIPT, 1, *command([(b"k", meter, cost)], b"", float(WALL), now)[3:])
+        transaction.eval(SCRIPT, 1, *command([([(b"k", meter, cost)], float(WALL))], b"", now)[3:])
         transaction.get(b"k")
         raw = transaction.execute()[-1]
     assert packed(meter, raw, 0) == meter.take(state, now, cost)[0]
@@ -328,8 +328,8 @@ def test_the_lua_takes_nothing_for_a_state_that_another_kind_of_meter_wrote(serv
     for raw in (b"1 2 3", b"nonsense", b"", b"17", b"1 2", b"-5 x 3"):
         for meter in (rate("p", 10, 60.0), SlidingWindow("p", 10, 60.0)):
             server.set(b"k", raw)
-            words = command([(b"k", meter, 1)], b"", float(WALL), 2**50)[3:]
-            held = server.eval(SCRIPT, 1, *words)
+            words = command([([(b"k", meter, 1)], float(WALL))], b"", 2**50)[3:]
+            (held,) = told(server.eval(SCRIPT, 1, *words))
             (quota,) = answers([(b"k", meter, 1)], held, float(WALL))
             assert (quota.allowed, quota.remaining) == (True, 9)
 
@@ -343,6 +343,6 @@ def test_an_unused_question_writes_nothing(server: Redis) -> None:
     ]
     for cost in (0, -3):
         asked = [(key, meter, cost) for key, meter, _ in takes]
-        held = server.eval(SCRIPT, 3, *command(asked, b"", float(WALL))[3:])
+        (held,) = told(server.eval(SCRIPT, 3, *command([(asked, float(WALL))], b"")[3:]))
         assert [quota.remaining for quota in answers(asked, held, float(WALL))] == [10, 10, 10]
         assert server.dbsize() == 0
