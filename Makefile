@@ -41,6 +41,7 @@ bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then me
 	$(BIN)/python -m bench.identity
 	$(BIN)/python -m bench.limits
 	$(BIN)/python -m bench.outage
+	$(BIN)/python -m bench.half_load
 
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml

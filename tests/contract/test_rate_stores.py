@@ -14,7 +14,7 @@ from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import TICKS, Meter
-from gateway.limits.redis import RedisStore
+from gateway.limits.redis import MOST, RedisStore, StoreError
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import RateStore
 from tests.contract.conftest import KINDS, store_over
@@ -310,6 +310,23 @@ async def test_what_is_asked_in_one_turn_travels_together(client: Client, make_s
     await asyncio.gather(*(store.take([(b"%d" % n, TEN, 1)]) for n in range(200)))
     assert len(trips) == (len(client.get_primaries()) if isinstance(client, RedisCluster) else 1)
     assert 0 < trips[0] < 5
+
+
+async def test_more_questions_than_one_call_takes_are_all_answered(client: Client, make_store: MakeStore) -> None:
+    store = make_store()
+    answers = await asyncio.gather(*(store.take([(b"k", rate("r", 900, 3600.0), 1)]) for _ in range(2 * MOST + 5)))
+    assert sorted(quota.remaining for (quota,) in answers) == [*range(900 - 2 * MOST - 5, 900)]
+
+
+async def test_a_key_of_somebody_else_concerns_only_who_asked_for_it(client: Client, make_store: MakeStore) -> None:
+    store = make_store()
+    await store.take([(b"mine", TEN, 0)])
+    await client.hset("gw:limit:theirs", "field", "1")
+    takes = [store.take([(b"theirs", TEN, 1)]), store.take([(b"mine", TEN, 1)])]
+    theirs, mine = await asyncio.gather(*takes, return_exceptions=True)
+    assert isinstance(theirs, StoreError)
+    assert "WRONGTYPE" in str(theirs)
+    assert [quota.remaining for quota in mine] == [9]  # type: ignore[union-attr]
 
 
 async def test_a_caller_who_leaves_does_not_disturb_the_others(client: Client, make_store: MakeStore) -> None:
