@@ -5,33 +5,27 @@ door's statements of `handler.py` in front of it. Everything is thought out here
 off is not in that route's pipe, and nothing per request asks the configuration anything.
 """
 
-import logging
 import math
 import os
+import random
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
-
-import orjson
 
 from gateway.auth.identity import Identity
 from gateway.auth.keyset import KeySet
 from gateway.auth.records import Records
 from gateway.auth.throttle import FailureLimit
 from gateway.config.model import Config
-from gateway.config.model import Fallback as FallbackConfig
 from gateway.config.model import Route as RouteConfig
-from gateway.config.model import Target as TargetConfig
 from gateway.config.model import Upstream as UpstreamConfig
 from gateway.exchange import Call, Reply
 from gateway.handler import Handler, Route
-from gateway.http.forward import Forwarder
-from gateway.http.pool import Pool
 from gateway.http.redirect import HTTPS
-from gateway.http.tls import client_context
+from gateway.idempotency import configured as keeping
+from gateway.idempotency.background import Background
 from gateway.limits import configured as counting
-from gateway.limits.adaptive import Gradient, adaptive
 from gateway.limits.concurrency import Gate, Gates, limited, share
 from gateway.limits.door import take_quota, unlimited
 from gateway.limits.gcra import rate
@@ -39,28 +33,44 @@ from gateway.limits.headers import LINES
 from gateway.limits.keys import key_of
 from gateway.limits.shedding import Shedding, admit_all
 from gateway.limits.store import RateStore
-from gateway.parts import Parts, content
+from gateway.parts import Parts
 from gateway.pipe import Layer, Send, pipe
-from gateway.resilience.breaker import ALWAYS, Breaker, Circuit, State, judged
+from gateway.resilience.breaker import judged
 from gateway.resilience.budget import RetryBudget
+from gateway.resilience.configured import answer, ejection, hedging, planned, quota_pause, retry_policy
 from gateway.resilience.deadline import deadline
-from gateway.resilience.fallback import Static, fallback
-from gateway.resilience.retry import RetryPolicy, retry
+from gateway.resilience.ejection import Ejection
+from gateway.resilience.fallback import fallback
+from gateway.resilience.fault import Fault, fault
+from gateway.resilience.idempotency import idempotency
+from gateway.resilience.mirror import Copies, mirror
+from gateway.resilience.quota import QuotaPause
+from gateway.resilience.retry import retry
 from gateway.routing.router import Router, Rule
 from gateway.runtime import Runtime, Upstream
 from gateway.telemetry.access_log import AccessLog, Sink
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.usage import UsageCounter
-from gateway.upstream.balance import RoundRobin, balance
-from gateway.upstream.target import HttpTarget
-
-log = logging.getLogger("gateway.assemble")
+from gateway.upstream.balance import Picker, balance
+from gateway.upstream.configured import Maker, adapting, files_of, gate_of, group, heads_for
+from gateway.upstream.split import split
 
 T = TypeVar("T")
 
-Room = tuple[str, Gate | None, Layer | None]
-"""Of an upstream: its name, the gate for its tries, and what finds the gate's limit."""
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the road of an upstream is made of, besides its settings."""
+
+    name: str
+    picker: Picker
+    ejection: Ejection | None
+    gate: Gate | None
+    """Lets its tries in."""
+    adapt: Layer | None
+    """Finds the gate's limit."""
+    pause: QuotaPause | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,20 @@ class World:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class House:
+    """What routes share."""
+
+    world: World
+    parts: Parts
+    identity: Identity
+    store: RateStore
+    shedding: Shedding | None
+    roads: Mapping[str, Send]
+    """Of all upstreams."""
+    mirrors: list[Copies] = field(default_factory=list)
+
+
 def assemble(config: Config, world: World | None = None, previous: Runtime | None = None) -> Runtime:
     """Build what `config` describes, out of the parts of `previous` wherever their settings are the same.
 
@@ -99,19 +123,16 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
     failures = _failure_limit(config, store, world, parts)
     identity = Identity(config, parts, world.records, failures, clock=world.clock)
     upstreams = {
-        name: _upstream(name, settings, config.workers, identity, world, parts)
-        for name, settings in config.upstreams.items()
+        name: _upstream(name, settings, config, identity, world, parts) for name, settings in config.upstreams.items()
     }
-    rules = [
-        rule(settings, _route(config, settings, identity, store, shedding, upstreams[settings.upstream], world, parts))
-        for settings in config.routes
-    ]
+    house = House(world, parts, identity, store, shedding, {name: each.send for name, each in upstreams.items()})
+    routes = {settings.name: _route(config, settings, house) for settings in config.routes}
     log_to = world.access_log if config.logging.access != "off" else None
     usage = world.usage if config.usage is not None else None
     observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None, usage)
     https = config.listen.https
     handler = Handler(
-        Router(rules),
+        Router([rule(settings, routes[settings.name]) for settings in config.routes]),
         observer.finished,
         instance=world.instance,
         trusted=config.trusted_proxies,
@@ -121,7 +142,19 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
     )
     rooms = {route.name: room for route in config.routes if (room := _room(config, route, parts)) is not None}
     parts.settle()
-    return Runtime(handler, world.metrics, store, shared, upstreams, parts, shedding, parts.of(KeySet), rooms)
+    return Runtime(
+        handler,
+        world.metrics,
+        store,
+        shared,
+        upstreams,
+        parts,
+        shedding,
+        parts.of(KeySet),
+        rooms,
+        routes,
+        house.mirrors,
+    )
 
 
 def _https_port(config: Config) -> int | None:
@@ -132,25 +165,34 @@ def _https_port(config: Config) -> int | None:
     return port or https.address[0].port or HTTPS
 
 
-def road(settings: UpstreamConfig, targets: list[HttpTarget], room: Room, clock: Callable[[], float]) -> Send:
+def road(settings: UpstreamConfig, stages: Stages, clock: Callable[[], float]) -> Send:
     """The layers round a try, outermost first. A route's fallback stands outside of all of them."""
-    timeouts, policy, breaker = settings.timeouts, settings.retry, settings.breaker
-    name, gate, adapt = room
-    weights = [target.weight for target in settings.targets]
+    timeouts, name = settings.timeouts, stages.name
+    heard = timeouts.header.lower().encode() if timeouts.header is not None else None
+    budget = RetryBudget(settings.retry.budget)
+    pause, gate = stages.pause, stages.gate
     return pipe(
         # One clock for everything below, waits between tries included.
-        deadline(timeouts.total, clock),
+        deadline(timeouts.total, clock, heard),
+        # Outside the retry: who was told to come back later is not turned away when he does.
+        pause.gate if pause is not None else None,
         # Outside the breaker: each try is judged on its own, and an open circuit ends the tries.
-        _retry(settings, clock) if policy.attempts > 1 else None,
+        _retry(settings, stages, budget, clock)
+        if settings.retry.attempts > 1 or settings.retry.attempts_header
+        else None,
+        # Inside the retry: it is one try to it, however many race.
+        hedging(name, settings, budget, clock),
         # Each try needs a place of its own, and none while it waits to be tried again; a refusal is nobody's failure.
         limited(name, lambda call: gate, clock) if gate is not None else None,
         # Sees how long each try takes that has been let in, and nothing else.
-        adapt,
+        stages.adapt,
+        # Hears each reply, also the one that is tried again.
+        pause.ear if pause is not None else None,
         # Inside retry, so that another try goes to another target; outside the breaker, because a
         # circuit belongs to a target and must be asked before one is chosen (docs/decisions/0003).
-        balance(RoundRobin(targets, weights)),
+        balance(stages.picker),
         # Admits and judges every single try.
-        judged() if breaker is not None else None,
+        judged(stages.ejection) if settings.breaker is not None or stages.ejection is not None else None,
         to=_try,
     )
 
@@ -161,37 +203,85 @@ def _try(call: Call) -> Awaitable[Reply]:
     return call.target.send(call)
 
 
-def _route(
-    config: Config,
-    settings: RouteConfig,
-    identity: Identity,
-    store: RateStore,
-    shedding: Shedding | None,
-    upstream: Upstream,
-    world: World,
-    parts: Parts,
-) -> Route:
-    """The door's statements for one route, in front of its upstream's road."""
+def _route(config: Config, settings: RouteConfig, house: House) -> Route:
+    """The door's statements for one route, in front of its way to an upstream."""
     limits = [
         counting.limit(*counting.named(config, settings.name, entry, number))
         for number, entry in enumerate(settings.rate_limit)
     ]
-    entries = [_static(entry) for entry in settings.fallback]
+    way = _way(config, settings, house)
     return Route(
         name=settings.name,
-        identify=identity.identify(settings.auth),
-        permit=identity.permit(settings.auth),
-        admit=shedding.admit(settings.priority) if shedding is not None else admit_all,
-        take_quota=take_quota(limits, store) if limits else unlimited,
-        send=pipe(
-            # Outside the fallback: who is turned away for want of room must not cost another upstream anything.
-            _route_concurrency(config, settings, world.clock, parts),
-            # The fallback has the last word, even over a deadline that has passed.
-            fallback(entries, world.clock) if entries else None,
-            to=upstream.send,
-        ),
+        identify=house.identity.identify(settings.auth),
+        permit=house.identity.permit(settings.auth),
+        admit=house.shedding.admit(settings.priority) if house.shedding is not None else admit_all,
+        take_quota=take_quota(limits, house.store) if limits else unlimited,
+        send=way(planned(settings.fault)),
+        rehearse=lambda rehearsal: way(rehearsal or planned(settings.fault)),
         body_limit=settings.body_limit,
     )
+
+
+def _way(config: Config, settings: RouteConfig, house: House) -> Callable[[Fault | None], Send]:
+    """The layers of a route in front of its upstreams' roads, outermost first; with a rehearsal or without."""
+    clock, roads = house.world.clock, house.roads
+    keyed = _keyed(config, settings, house)
+    room = _route_concurrency(config, settings, clock, house.parts)
+    copies = _mirror(settings, house)
+    entries = [answer(entry, roads) for entry in settings.fallback]
+    replay_limit = max(config.upstreams[name].retry.replay_limit for name in settings.upstreams)
+    last_word = fallback(entries, clock, replay_limit) if entries else None
+    end = roads[settings.upstream] if settings.upstream is not None else _split(settings, roads, clock)
+
+    def way(rehearsal: Fault | None) -> Send:
+        return pipe(
+            # Outermost: a reply that was given before needs nothing of what follows.
+            keyed,
+            # Outside the fallback: who is turned away for want of room must not cost another upstream anything.
+            room,
+            # A copy of what is really sent, whatever becomes of it.
+            copies,
+            # The fallback has the last word, even over a deadline that has passed.
+            last_word,
+            # In the place of the upstream, so that a rehearsal shows what its failure would do.
+            fault(rehearsal, clock=clock) if rehearsal is not None else None,
+            to=end,
+        )
+
+    return way
+
+
+def _keyed(config: Config, settings: RouteConfig, house: House) -> Layer | None:
+    terms = keeping.terms(config, settings)
+    if terms is None:
+        return None
+    world, parts = house.world, house.parts
+    on_error = world.metrics.store_errors.child("redis").inc
+    records = keeping.records(config, world.embedded_store, parts, on_error)
+    return idempotency(terms, records, parts.get(("background",), Background), clock=world.clock)
+
+
+def _mirror(settings: RouteConfig, house: House) -> Layer | None:
+    wanted, world = settings.mirror, house.world
+    if wanted is None:
+        return None
+    name, counters = wanted.upstream, world.metrics.mirrored
+
+    def done(outcome: str) -> None:
+        counters.child(settings.name, name, outcome).inc()
+
+    copies = Copies(name, house.roads[name], done, world.clock)
+    house.mirrors.append(copies)
+    return mirror(copies, wanted.share)
+
+
+def _split(settings: RouteConfig, roads: Mapping[str, Send], clock: Callable[[], float]) -> Send:
+    assert settings.split is not None
+    choices = [(name, weight, roads[name]) for name, weight in settings.split.items()]
+    if settings.split_by is None:
+        return split(choices, None, random.random, clock)
+    by = key_of(settings.name, settings.split_by)
+    return split(choices, lambda call: by(call, call.caller), random.random, clock)
 
 
 def _route_concurrency(config: Config, settings: RouteConfig, clock: Callable[[], float], parts: Parts) -> Layer | None:
@@ -239,19 +329,6 @@ def rule(settings: RouteConfig, built: T) -> Rule[T]:
     )
 
 
-def _static(entry: FallbackConfig) -> Static:
-    if entry.text is not None:
-        body, content_type = entry.text.encode(), b"text/plain; charset=utf-8"
-    elif "json_" in entry.model_fields_set:
-        body, content_type = orjson.dumps(entry.json_), b"application/json"
-    else:
-        body, content_type = b"", b""
-    headers = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in entry.headers.items())
-    if any(name == b"content-type" for name, _ in headers):
-        content_type = b""
-    return Static(frozenset(str(kind) for kind in entry.on), entry.status, headers, body, content_type)
-
-
 def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts) -> FailureLimit | None:
     """Counts wrong credentials where the limits are counted, for all routes together."""
     allowed = config.auth.failure_limit
@@ -262,121 +339,29 @@ def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts)
 
 
 def _upstream(
-    name: str, settings: UpstreamConfig, workers: int, identity: Identity, world: World, parts: Parts
+    name: str, settings: UpstreamConfig, config: Config, identity: Identity, world: World, parts: Parts
 ) -> Upstream:
-    files = settings.tls and tuple(map(content, (settings.tls.ca, settings.tls.certificate, settings.tls.key)))
-    withheld, signer = identity.withheld, identity.signer
-    forwarder = parts.get(
-        ("forwarder", withheld, settings.host, world.instance, (signer, name) if signer is not None else None),
-        lambda: Forwarder(identity=withheld, host=settings.host, instance=world.instance, signer=signer, audience=name),
-    )
-
-    gate = _gate(name, settings, workers, parts)
-    layer = _adaptive(name, settings, gate, workers, world.clock, parts)
+    files = files_of(settings)
+    heads = heads_for(name, settings, identity, world.instance, world.clock, parts)
+    gate = gate_of(name, settings, config.workers, parts)
+    adapt = adapting(name, settings, gate, config.workers, world.clock, parts)
+    pause = parts.get(("quota", name, settings.quota), lambda: quota_pause(name, settings))
 
     def make() -> Upstream:
-        targets = [_target(name, target, settings, files, forwarder, world, parts) for target in settings.targets]
-        return Upstream(name, targets, road(settings, targets, (name, gate, layer), world.clock), gate)
+        set_aside = ejection(name, settings, world.metrics.ejected, world.clock)
+        maker = Maker(name, settings, files, heads, world.metrics.circuit_changed, world.clock)
+        targets, picker = group(maker, set_aside, parts)
+        stages = Stages(name, picker, set_aside, gate, adapt, pause)
+        return Upstream(name, targets, road(settings, stages, world.clock), gate, pause)
 
-    return parts.get(("upstream", name, settings, files, forwarder, gate), make)
-
-
-def _gate(name: str, settings: UpstreamConfig, workers: int, parts: Parts) -> Gate | None:
-    """Apart from the upstream: who is inside stays inside when a weight or a timeout changes."""
-    wanted = settings.concurrency
-    if wanted is None:
-        return None
-    limit, queue = share(wanted.limit, workers), share(wanted.queue, workers)
-    return parts.get(("gate", name, wanted, workers), lambda: Gate(limit, queue, wanted.queue_timeout))
+    return parts.get(("upstream", name, settings, files, heads, gate), make)
 
 
-def _adaptive(
-    name: str, settings: UpstreamConfig, gate: Gate | None, workers: int, clock: Callable[[], float], parts: Parts
-) -> Layer | None:
-    wanted = settings.concurrency
-    if wanted is None or gate is None or not wanted.adaptive:
-        return None
-    least, most = share(wanted.least, workers), share(wanted.limit, workers)
-    gradient = parts.get(("gradient", name, wanted, workers), lambda: Gradient(min(least, most), most))
-    return adaptive(gradient, gate, clock)
-
-
-def _target(
-    name: str,
-    target: TargetConfig,
-    settings: UpstreamConfig,
-    files: Hashable,
-    forwarder: Forwarder,
-    world: World,
-    parts: Parts,
-) -> HttpTarget:
-    times = settings.timeouts
-    breaker = settings.breaker
-    own = target.url if breaker is not None and breaker.per == "target" else ""
-    # The upstream's name is part of a pool's key: two upstreams never share connections or their bound.
-    pool = parts.get(
-        ("pool", name, target.url, times.connect, times.idle, settings.tls, files), lambda: _pool(target, settings)
-    )
-    circuit = parts.get(("circuit", name, own, breaker), lambda: _circuit(name, own, settings, world))
-    return HttpTarget(
-        target.url,
-        name,
-        authority=target.url.partition("://")[2].encode(),
-        pool=pool,
-        forwarder=forwarder,
-        circuit=circuit,
-        try_timeout=times.try_,
-    )
-
-
-def _pool(target: TargetConfig, settings: UpstreamConfig) -> Pool:
-    tls = settings.tls
-    context = None
-    if target.scheme == "https":
-        context = client_context(tls.ca, tls.certificate, tls.key) if tls else client_context()
-    return Pool(
-        target.host,
-        target.port,
-        connect_timeout=settings.timeouts.connect,
-        idle_timeout=settings.timeouts.idle,
-        tls=context,
-        server_name=tls.server_name if tls else None,
-    )
-
-
-def _circuit(upstream: str, target: str, settings: UpstreamConfig, world: World) -> Circuit:
-    breaker = settings.breaker
-    if breaker is None:
-        return ALWAYS
-
-    def changed(_: Breaker, old: State, new: State) -> None:
-        world.metrics.breaker_transitions.child(upstream, target, new.value).inc()
-        log.warning("circuit of %s%s: %s -> %s", upstream, f" {target}" if target else "", old.value, new.value)
-
-    return Breaker(
-        target or upstream,
-        consecutive_failures=breaker.consecutive_failures,
-        failure_rate=breaker.failure_rate,
-        window=breaker.window,
-        minimum_requests=breaker.minimum_requests,
-        open_for=breaker.open_for,
-        trials=breaker.trials,
-        clock=world.clock,
-        on_change=changed,
-    )
-
-
-def _retry(settings: UpstreamConfig, clock: Callable[[], float]) -> Layer:
-    policy = settings.retry
+def _retry(settings: UpstreamConfig, stages: Stages, budget: RetryBudget, clock: Callable[[], float]) -> Layer:
     return retry(
-        RetryPolicy(
-            attempts=policy.attempts,
-            on=frozenset(str(kind) for kind in policy.on),
-            methods=frozenset(policy.methods),
-            base=policy.backoff.base,
-            cap=policy.backoff.max,
-            replay_limit=policy.replay_limit,
-        ),
-        RetryBudget(policy.budget),
+        retry_policy(settings.retry),
+        budget,
+        elsewhere=stages.picker.elsewhere,
+        attempts_header=settings.retry.attempts_header,
         clock=clock,
     )

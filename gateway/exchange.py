@@ -215,8 +215,8 @@ class Hop(NamedTuple):
     """One stage's part in a call, for metrics, log and trace."""
 
     stage: str
-    """auth, ask (an issuer about a token), shed, limit, concurrency, connect, try, wait (between tries),
-    withheld (a retry), fallback, stream (of the reply)."""
+    """auth, ask (an issuer about a token), shed, limit, concurrency, idempotency, mirror, fault, split, connect, try,
+    hedge, wait (between tries), withheld (a retry), fallback, stream (of the reply)."""
     name: str
     """Which one: the provider, the policy, the target, the fallback's kind."""
     outcome: str
@@ -234,6 +234,10 @@ class Target(Protocol):
     upstream: str
     circuit: Circuit
 
+    @property
+    def busy(self) -> int:
+        """Requests of this process that are under way there, to the end of their replies."""
+
     async def send(self, call: Call) -> Reply:
         """One try on one connection, to the head of the reply. Raises UpstreamFailed, DeadlinePassed."""
 
@@ -242,6 +246,7 @@ class Call:
     """One request on its way: what the stages found out about it, and what they did. Mutable."""
 
     __slots__ = (
+        "added",
         "body",
         "caller",
         "client_ip",
@@ -249,11 +254,13 @@ class Call:
         "error",
         "hops",
         "host",
+        "hurried",
         "id",
         "params",
         "path",
         "query",
         "quotas",
+        "repeatable",
         "request",
         "route",
         "scheme",
@@ -277,8 +284,11 @@ class Call:
         self.caller = ANONYMOUS
         self.quotas: list[Quota] = []
         self.deadline = NEVER  # monotonic seconds; every wait below the deadline layer keeps it
+        self.hurried = False  # the deadline is the caller's own: who misses it has not failed
         self.target: Target | None = None  # where the current try goes
         self.tried: list[Target] = []  # targets of all tries begun, the current one included
+        self.repeatable = False  # whatever its method: the gateway sees to it that it is done once
+        self.added = b""  # field lines for the reply, errors included, that stages have asked for
         self.hops: list[Hop] = []
         self.error: GatewayError | None = None  # why the gateway itself ended the call
 

@@ -18,6 +18,7 @@ from gateway.http.redirect import to_https
 from gateway.http.trust import Network, hear
 from gateway.limits.headers import QuotaLines, quota_lines
 from gateway.pipe import Send
+from gateway.resilience.fault import Fault
 from gateway.routing.finder import Finder
 from gateway.routing.router import Router
 
@@ -36,7 +37,7 @@ HSTS = b"strict-transport-security: max-age=%d\r\n"
 """RFC 6797; only on replies that come over TLS (section 7.2)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
     """A route as built: each of its stages, ready to run."""
 
@@ -46,6 +47,8 @@ class Route:
     admit: Admit
     take_quota: TakeQuota
     send: Send
+    rehearse: Callable[[Fault | None], Send]
+    """Makes a `send` with this failure in it, or as configured: for rehearsals, which put it in the place of `send`."""
     body_limit: int | None
 
 
@@ -94,7 +97,7 @@ class Handler:
         except Exception:
             log.exception("request %s failed inside the gateway", call.id)
             reply = self._reply_to(call, GatewayError())
-        reply.added = self._ours[call.scheme] % call.id.encode()
+        reply.added = self._ours[call.scheme] % call.id.encode() + call.added
         if call.quotas:
             reply.added += self._quota_lines(call.quotas)
         return reply

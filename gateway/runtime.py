@@ -1,13 +1,16 @@
 """A running gateway as built from one configuration: what it is made of, how it begins, ends and hands over."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.auth.asking import Issuer
 from gateway.auth.keyset import KeySet
-from gateway.handler import Handler
+from gateway.handler import Handler, Route
 from gateway.http.pool import Pool
+from gateway.idempotency.background import Background
+from gateway.idempotency.failover import SharedRecords
 from gateway.limits.concurrency import Gate, Gates
 from gateway.limits.failover import SharedStore
 from gateway.limits.shedding import Shedding
@@ -15,11 +18,19 @@ from gateway.limits.store import RateStore
 from gateway.parts import Parts
 from gateway.pipe import Send
 from gateway.resilience.breaker import State
+from gateway.resilience.fault import Fault
+from gateway.resilience.mirror import Copies
+from gateway.resilience.quota import QuotaPause
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.group import Group
+from gateway.upstream.notices import Notices, Rehearsal
 from gateway.upstream.target import HttpTarget
 
 STATES = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 """The values of gateway_breaker_state."""
+
+LAND_WITHIN = 5.0
+"""Seconds in which what goes on for clients that have left may end, when the gateway does."""
 
 PATIENCE = 5.0
 """Seconds for which what a reload has left behind stays usable by requests that began before it."""
@@ -30,10 +41,18 @@ class Upstream:
     """An upstream as built: its targets, and the part of the road that all its routes share."""
 
     name: str
-    targets: list[HttpTarget]
+    group: Group
+    """Its targets."""
     send: Send
     gate: Gate | None
     """Lets its tries in, when their number is limited."""
+    pause: QuotaPause | None
+    """It is left alone while its own quota is used up."""
+
+    @property
+    def targets(self) -> list[HttpTarget]:
+        """At present."""
+        return self.group.targets
 
 
 @dataclass(slots=True)
@@ -53,6 +72,11 @@ class Runtime:
     """Those that issuers publish."""
     rooms: dict[str, Gate | Gates]
     """By route, where the number of its requests is limited."""
+    routes: dict[str, Route]
+    mirrors: list[Copies]
+    """Copies of requests that are under way."""
+    rehearsals: tuple[Rehearsal, ...] = ()
+    """Failures that operators have ordered, up to now."""
 
     def start(self) -> None:
         """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
@@ -61,6 +85,12 @@ class Runtime:
 
     async def close(self) -> None:
         """Let go of pooled connections, of the store and of what `start` began."""
+        for copies in self.mirrors:
+            await copies.close()
+        for background in self.parts.of(Background):
+            await background.land(LAND_WITHIN)
+        for records in self.parts.of(SharedRecords):
+            await records.close()
         for keys in self.key_sets:
             await keys.close()
         for issuer in self.parts.of(Issuer):
@@ -70,13 +100,26 @@ class Runtime:
                 target.pool.close()
         await self.store.close()
 
+    def heed(self, notices: Notices) -> None:
+        """Bring upstreams and routes up to what the operator process says."""
+        for upstream in self.upstreams.values():
+            upstream.group.heed(notices)
+        before, self.rehearsals = self.rehearsals, notices.faults
+        if before != notices.faults:
+            now = {each.route: Fault(each.share, each.status, each.delay, until=each.until) for each in notices.faults}
+            for name in {*now, *(each.route for each in before)} & self.routes.keys():
+                route = self.routes[name]
+                route.send = route.rehearse(now.get(name))
+
     async def retire(self, successor: "Runtime") -> None:
         """Let go of what `successor` has not taken over; requests under way keep what they hold."""
         left = self.parts.left_behind_by(successor.parts)
         for part in left:
             if isinstance(part, Pool):
                 part.close()
-        late = [part for part in left if isinstance(part, KeySet | Issuer | SharedStore)]
+            elif isinstance(part, Upstream):
+                part.group.close()
+        late = [part for part in left if isinstance(part, KeySet | Issuer | SharedStore | SharedRecords)]
         if late:
             await asyncio.sleep(PATIENCE)
         for part in late:
@@ -86,13 +129,23 @@ class Runtime:
         """Write down what is looked at now and then instead of being counted as it happens."""
         circuits: dict[tuple[str, ...], float] = {}
         connections: dict[tuple[str, ...], float] = {}
-        for upstream in self.upstreams.values():
-            for target in upstream.targets:
-                circuits[target.upstream, target.name] = STATES[target.circuit.state]
-            connections[upstream.name, "busy"] = float(sum(target.pool.busy for target in upstream.targets))
-            connections[upstream.name, "idle"] = float(sum(target.pool.idle for target in upstream.targets))
+        healthy: dict[tuple[str, ...], float] = {}
+        paused: dict[tuple[str, ...], float] = {}
+        now = time.monotonic()
+        for name, upstream in self.upstreams.items():
+            targets = upstream.targets
+            for target in targets:
+                circuits[name, target.name] = STATES[target.circuit.state]
+            for target, standing in upstream.group.standings:
+                healthy[name, target.name] = float(standing.usable(now))
+            connections[name, "busy"] = float(sum(target.pool.busy for target in targets))
+            connections[name, "idle"] = float(sum(target.pool.idle for target in targets))
+            if upstream.pause is not None:
+                paused[name,] = upstream.pause.left
         self.metrics.breaker_state.replace(circuits)
         self.metrics.upstream_connections.replace(connections)
+        self.metrics.target_healthy.replace(healthy)
+        self.metrics.upstream_paused.replace(paused)
         ages = {keys.name: keys.age for keys in self.key_sets}
         self.metrics.keyset_age.replace({(name,): age for name, age in ages.items() if age is not None})
         up: dict[tuple[str, ...], float] = {} if self.shared is None else {("redis",): float(self.shared.health.up)}

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.exchange import Call, Fields, Headers, Peer, Reply, Request, Stream
+from gateway.exchange import Call, Fields, Headers, Peer, Reply, Request, Stream, Target
 from gateway.pipe import Send
 from gateway.resilience.breaker import ALWAYS, Circuit
+from gateway.upstream.balance import Picker, picker
+from gateway.upstream.members import Member
 
 
 class Clock:
@@ -100,6 +102,7 @@ class FakeTarget:
         self.name = name
         self.upstream = "orders"
         self.circuit = circuit
+        self.busy = 0
         self._send = send or replying(200)
 
     def __repr__(self) -> str:
@@ -173,3 +176,8 @@ class Script:
 def stages(call: Call) -> Sequence[tuple[str, str]]:
     """(stage, name) of each hop: what happened to the call, in short."""
     return [(hop.stage, hop.name) for hop in call.hops]
+
+
+def in_turn(targets: Sequence[Target]) -> Picker:
+    """Each of `targets` takes its turn; the clock of their balancing stands still."""
+    return picker("round_robin", [Member(target) for target in targets], clock=lambda: 0.0, dice=lambda: 0.0)

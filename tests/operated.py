@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -12,8 +12,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from gateway.admin.app import admin_app
+from gateway.admin.transitions import Transitions
 from gateway.auth.ledger import Ledger
 from gateway.config import Config
+from gateway.process.notices import NoticeBoard
+from gateway.telemetry.tally import Readings
 from gateway.telemetry.usage_store import UsageStore
 from tests.configs import ROUTE, SECRET, UPSTREAM, loaded
 
@@ -38,18 +41,25 @@ def settings(folder: Path, auth: str = AUTH) -> Config:
 
 
 class Operated:
-    """Implements gateway.admin.app.Instance, as far as credentials go."""
+    """Implements gateway.admin.app.Instance; what its workers say is what the test puts into `said`."""
 
-    def __init__(self, settings: Config, ledger: Ledger) -> None:
+    def __init__(self, settings: Config, ledger: Ledger, notices: Path = Path("/nowhere/notices")) -> None:
         self.settings = settings
         self.ledger = ledger
         self.registry = CollectorRegistry()
         self.token = ""
         self.jwks: bytes | None = None
         self.usage: UsageStore | None = None
+        self.notices = notices
+        self.board = NoticeBoard(notices)
+        self.transitions = Transitions()
+        self.said: dict[str, Readings] = {}
 
     def reasons(self) -> list[str]:
         return []
+
+    def readings(self, *names: str) -> Mapping[str, Readings]:
+        return {name: self.said.get(name, {}) for name in names}
 
     def config(self) -> dict[str, Any]:
         return {}

@@ -52,6 +52,11 @@ async def members(request: web.Request, readers: Mapping[str, Reader], needed: s
     return read
 
 
+def asked_by(request: web.Request) -> str:
+    """Where an order came from, for the log."""
+    return request.remote or "a unix socket"
+
+
 def answer(status: int, value: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON object."""
     return web.Response(status=status, body=orjson.dumps(value), headers=headers, content_type="application/json")

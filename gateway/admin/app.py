@@ -10,13 +10,17 @@ import asyncio
 import hmac
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.admin.answers import LARGEST_BODY, answer, problem
+from gateway.admin.answers import LARGEST_BODY, Refusal, answer, problem
+from gateway.admin.circuits import Circuits
 from gateway.admin.credentials import Credentials
+from gateway.admin.faults import Faults
+from gateway.admin.upstreams import Upstreams
 from gateway.admin.usage import Usage
 from gateway.process.link import LinkLostError
 from gateway.telemetry.exposition import exposition
@@ -24,8 +28,11 @@ from gateway.telemetry.exposition import exposition
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from gateway.admin.transitions import Transition
     from gateway.auth.ledger import Ledger
     from gateway.config import Config
+    from gateway.process.notices import NoticeBoard
+    from gateway.telemetry.tally import Readings
     from gateway.telemetry.usage_store import UsageStore
 
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.]{1,255}))(?::[0-9]{1,5})?")
@@ -58,6 +65,17 @@ class Instance(Protocol):
         """The API keys and revocations of operators."""
 
     @property
+    def board(self) -> NoticeBoard:
+        """What all workers are told about circuits, targets and rehearsals."""
+
+    @property
+    def transitions(self) -> Iterable[Transition]:
+        """The last changes of circuits, the newest first."""
+
+    def readings(self, *names: str) -> Mapping[str, Readings]:
+        """What these metrics of all living workers say. May be asked in a thread."""
+
+    @property
     def usage(self) -> UsageStore | None:
         """Who called what, how often; None where that is not counted."""
 
@@ -77,6 +95,7 @@ def admin_app(instance: Instance) -> web.Application:
     app = web.Application(middlewares=[_problems, _guard(instance)], client_max_size=LARGEST_BODY)
     app.add_routes([*_watching(instance), *_operating(instance)])
     app.add_routes([*Credentials(instance).routes(), *Usage(instance).routes()])
+    app.add_routes([*Upstreams(instance).routes(), *Circuits(instance).routes(), *Faults(instance).routes()])
     return app
 
 
@@ -197,9 +216,11 @@ def _by_address(host: str) -> bool:
 
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """aiohttp's own refusals as problem details, like everywhere else in the gateway."""
+    """Refusals, aiohttp's own too, as problem details, like everywhere else in the gateway."""
     try:
         return await handler(request)
+    except Refusal as refusal:
+        return problem(refusal.status, refusal.code, refusal.title, detail=str(refusal))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return problem(405, "method_not_allowed", "Method not allowed here", headers={"Allow": allowed})

@@ -89,9 +89,12 @@ class Credentials:
 
     async def list_revocations(self, _: web.Request) -> web.Response:
         ledger = self._instance.ledger
-        return answer(
-            200, {"revocations": [_revoked(each) for each in ledger.revocations()], "durable": ledger.durable}
-        )
+        said = {
+            "revocations": [_revoked(each) for each in ledger.revocations()],
+            "durable": ledger.durable,
+            "in_force": self._instance.settings.auth.revocation,
+        }
+        return answer(200, said)
 
     async def revoke(self, request: web.Request) -> web.Response:
         readers = {"jti": _filled, "consumer": _filled, "issued_before": instant, "provider": _filled, "for": _lifetime}
@@ -104,10 +107,16 @@ class Credentials:
             raise _conflict("auth.revocation is off in the configuration: nobody would look at the list")
         ledger = self._instance.ledger
         made = await _kept(ledger.revoke(lifetime=lifetime, **sent))
-        return answer(201, {**_revoked(made), "durable": ledger.durable})
+        return answer(201, {**_revoked(made), "durable": ledger.durable, **self._doubt(made.consumer)})
 
     async def lift(self, request: web.Request) -> web.Response:
         return answer(200, {"lifted": _revoked(await self._instance.ledger.lift(request.match_info["id"]))})
+
+    def _doubt(self, consumer: str) -> dict[str, str]:
+        """A hint, where the name is nearly that of a configured consumer; it may be right, for tokens name others."""
+        known = self._instance.settings.auth.consumers
+        near = hint(consumer, known) if consumer and consumer not in known else ""
+        return {"hint": f"no consumer {show(consumer)} is configured{near}"} if near else {}
 
     def _check_that_keys_are_used(self) -> None:
         if not any(each.type == "api_key" for each in self._instance.settings.auth.providers.values()):

@@ -23,6 +23,8 @@ PATIENCE = 60.0
 LARGEST = 64 * 1024 * 1024
 """Bytes of an answer: the configuration of 10,000 routes takes a tenth of it."""
 JSON = ("application/json", "application/problem+json")
+VIA = "1.1 gateway"
+"""What the listeners for clients say in every reply, and the admin listener never does."""
 
 
 class Answer(NamedTuple):
@@ -112,8 +114,9 @@ def _authorization() -> dict[str, str]:
 
 def _parsed(url: str, reply: http.client.HTTPResponse) -> dict[str, Any]:
     """The JSON object in `reply`. Raises Failure."""
+    for_clients = reply.headers.get("Via", "").endswith(VIA)
     if reply.headers.get_content_type() not in JSON:
-        raise Failure(_stranger(url, f"answered {reply.status} with no JSON"))
+        raise Failure(_for_clients(url) if for_clients else _stranger(url, f"answered {reply.status} with no JSON"))
     content = reply.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise Failure(_stranger(url, f"answered with more than {LARGEST} bytes"))
@@ -125,7 +128,14 @@ def _parsed(url: str, reply: http.client.HTTPResponse) -> dict[str, Any]:
         raise Failure(_stranger(url, f"answered {reply.status} with broken JSON")) from None
     if not isinstance(parsed, dict):
         raise Failure(_stranger(url, f"answered {reply.status} with JSON that is no object"))
+    # Only a problem of its own: an admin listener may stand behind another gateway, whose replies it goes through.
+    if for_clients and parsed.get("instance") == reply.headers.get("X-Request-Id", ""):
+        raise Failure(_for_clients(url))
     return parsed
+
+
+def _for_clients(url: str) -> str:
+    return f"{url} is where a gateway listens for clients, not for operators: --admin takes its listen.admin"
 
 
 def _stranger(url: str, what: str) -> str:

@@ -1,4 +1,4 @@
-"""How `gateway keys` and `gateway revoke` ask the running gateway, and show what it says."""
+"""How commands for operators ask the running gateway, and show what it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 from gateway.cli.admin_client import TOKEN, call, one_line
 from gateway.cli.output import Failure, console
 
-ID = re.compile(r"(key|rev)_[0-9a-f]{12}")
+ID = re.compile(r"(key|rev|flt)_[0-9a-f]{12}")
 
 
 def ask(

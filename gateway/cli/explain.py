@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gateway.cli.configured import config_argument, json_argument, load_config
 from gateway.cli.output import Failure, console, print_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gateway.cli.explanation import Explanation
+    from gateway.cli.stages import Stage
 
 SHOWN = 25
 """Other routes listed for people; `--json` has them all."""
@@ -63,12 +67,7 @@ def _print(explanation: Explanation) -> None:
         out.print(f"Route {explanation['route']} takes {explanation['method']} {explanation['url']}", style="bold")
         if explanation["params"]:
             out.print("  with " + ", ".join(f"{name}={value}" for name, value in explanation["params"].items()))
-        steps = Table(box=None, show_header=False, pad_edge=False)
-        for title in ("", "stage", "settings"):
-            steps.add_column(title, overflow="fold")
-        for number, stage in enumerate(explanation["stages"], 1):
-            steps.add_row(f"{number:>3}", stage["stage"], stage["settings"])
-        out.print(steps)
+        out.print(_steps(explanation["stages"]))
         if caller := explanation["caller"]:
             out.print(f"  caller: {caller['consumer'] or 'anonymous'}" + _granted(caller["scopes"], caller["roles"]))
         if refusal is not None:
@@ -88,6 +87,22 @@ def _print(explanation: Explanation) -> None:
     out.print(table)
     if len(others) > SHOWN:
         out.print(f"  and {len(others) - SHOWN} more")
+
+
+def _steps(stages: list[Stage]) -> Table:
+    """Numbered; the ways behind a split each go on from its number, for a request takes one of them."""
+    from rich.table import Table
+
+    steps = Table(box=None, show_header=False, pad_edge=False)
+    for title in ("", "stage", "settings"):
+        steps.add_column(title, overflow="fold")
+    common = sum("upstream" not in stage for stage in stages)
+    for upstream, way in groupby(stages, key=lambda stage: stage.get("upstream")):
+        if upstream is not None:
+            steps.add_row("", "to", upstream, style="bold")
+        for number, stage in enumerate(way, 1 if upstream is None else common + 1):
+            steps.add_row(f"{number:>3}", stage["stage"], stage["settings"])
+    return steps
 
 
 def _granted(scopes: list[str], roles: list[str]) -> str:

@@ -7,15 +7,15 @@ from typing import TypedDict
 
 from gateway.assemble import rule
 from gateway.auth.asking import Issuer
-from gateway.auth.claim_rules import value_text
 from gateway.auth.identity import Identity
 from gateway.auth.keyset import KeySet
 from gateway.auth.providers import BadCredential
 from gateway.auth.roles import Matrix
-from gateway.cli.routes import limit_text
+from gateway.cli.routes import targets_of
+from gateway.cli.stages import Stage, answering, needed, stages
 from gateway.config import Config
-from gateway.config.model import Breaker, Route
-from gateway.config.route_auth import ANY_METHOD, AllOf, AnyOf, RouteAuth
+from gateway.config.model import Route
+from gateway.config.route_auth import AllOf, RouteAuth
 from gateway.errors import TITLES, Refused, Shed
 from gateway.exchange import Call, Fields, Headers, Peer, Request, header
 from gateway.exchange import Caller as Known
@@ -23,11 +23,6 @@ from gateway.parts import Parts
 from gateway.routing.explain import why
 from gateway.routing.path import normalise
 from gateway.routing.router import Router
-
-
-class Stage(TypedDict):
-    stage: str
-    settings: str
 
 
 class Refusal(TypedDict):
@@ -96,8 +91,8 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
     route = match.target
     said["route"] = route.name
     said["params"] = dict(match.params)
-    said["stages"] = _stages(config, route, method)
-    said["targets"] = [target.url for target in config.upstreams[route.upstream].targets]
+    said["stages"] = stages(config, route, method)
+    said["targets"] = [url for name in answering(route) for url in targets_of(config.upstreams[name])]
     await _ask_the_door(config, route, _call(method, target, headers, host, normal.query), said)
     return said
 
@@ -130,51 +125,9 @@ async def _ask_the_door(config: Config, route: Route, call: Call, said: Explanat
             await issuer.close()
 
 
-def _stages(config: Config, route: Route, method: str) -> list[Stage]:
-    """Every stage of the route in the order in which a request meets them."""
-    upstream = config.upstreams[route.upstream]
-    auth, retry, timeouts = route.auth, upstream.retry, upstream.timeouts
-    stages: list[tuple[str, str]] = []
-    if auth is None:
-        stages.append(("identify", "nobody is asked: open to everybody"))
-    else:
-        stages.append(("identify", f"by {' or '.join(auth.providers)}{', or anonymous' if auth.optional else ''}"))
-        stages.append(("permit", _permit_text(auth, method)))
-    stages += [("limit", limit_text(config, limit)) for limit in route.rate_limit]
-    for entry in route.fallback:
-        stages.append(("fallback", f"on {' '.join(map(str, entry.on))}: status {entry.status}"))
-    stages.append(("deadline", f"{timeouts.total:g} s for everything below"))
-    if retry.attempts > 1:
-        repeats = "" if method in retry.methods else f", {method} only if nothing was sent"
-        stages.append(
-            (
-                "retry",
-                f"{retry.attempts} tries in all on {' '.join(map(str, retry.on))}{repeats}, budget {retry.budget:.0%}",
-            )
-        )
-    stages.append(("balance", f"{upstream.balance} of {', '.join(target.url for target in upstream.targets)}"))
-    if upstream.breaker is not None:
-        stages.append(("breaker", _breaker_text(upstream.breaker)))
-    stages.append(("try", f"{timeouts.try_:g} s, of which at most {timeouts.connect:g} s to connect"))
-    return [{"stage": name, "settings": settings} for name, settings in stages]
-
-
-def _permit_text(auth: RouteAuth, method: str) -> str:
-    scopes = [each if isinstance(each, str) else f"({' or '.join(each.any)})" for each in _needed(auth, method)]
-    needed = [f"scopes {' '.join(scopes)}"] if scopes else []
-    if isinstance(auth.roles, AllOf):
-        needed.append(f"roles {' and '.join(auth.roles.all)}")
-    elif auth.roles:
-        needed.append(f"role {' or '.join(auth.roles)}")
-    needed += [f"claim {name} {' or '.join(map(value_text, values))}" for name, values in auth.claims.items()]
-    if auth.max_age is not None:
-        needed.append(f"authenticated within {auth.max_age:g} s")
-    return ", and ".join(needed) or "anybody"
-
-
 def _reasons(auth: RouteAuth, method: str, caller: Known, known: Matrix) -> Iterator[str]:
     """Of each scope and role that is required and held, where it comes from."""
-    for entry in _needed(auth, method):
+    for entry in needed(auth, method):
         choice = frozenset((entry,) if isinstance(entry, str) else entry.any)
         scope = min(known.granted(caller.scopes, caller.roles, choice), key=lambda one: (one not in caller.scopes, one))
         own = scope in caller.scopes
@@ -184,20 +137,6 @@ def _reasons(auth: RouteAuth, method: str, caller: Known, known: Matrix) -> Iter
         givers = [own for own in sorted(caller.roles) if role in known.held(frozenset((own,)))]
         if givers:
             yield f"role {role}" if role in givers else f"role {role} through role {givers[0]}"
-
-
-def _breaker_text(breaker: Breaker) -> str:
-    return (
-        f"per {breaker.per}: opens for {breaker.open_for:g} s after {breaker.consecutive_failures} failures in a row, "
-        f"or {breaker.failure_rate:.0%} of {breaker.minimum_requests} or more in {breaker.window:g} s"
-    )
-
-
-def _needed(auth: RouteAuth, method: str) -> tuple[str | AnyOf, ...]:
-    """The scopes that this method needs: its own list, HEAD that of GET, else the list for any method."""
-    if method == "HEAD" and "HEAD" not in auth.scopes:
-        method = "GET"
-    return auth.scopes.get(method, auth.scopes.get(ANY_METHOD, ()))
 
 
 def _split(url: str, headers: Headers) -> tuple[bytes, bytes]:

@@ -25,6 +25,8 @@ COMMANDS = {
     "token": "make a signed token for trying out a route",
     "keys": "make, list, rotate and revoke API keys; make the hash of a password",
     "revoke": "refuse tokens and consumers from now on, in the running gateway",
+    "circuits": "show the circuits of the running gateway; hold them open, or close them",
+    "chaos": "rehearse failures of a route, in the running gateway and for a while",
     "usage": "show who has called what, how often",
     "schema": "print a JSON Schema of the configuration, for editors",
     "demo": "start demo upstreams and a gateway, and show what to try",

@@ -66,9 +66,11 @@ def perform(options: argparse.Namespace) -> int:
     line = f"{_id(options, said)} refuses {described(said)}"
     if options.json:
         print_json(said)
-    else:
-        print(line)
-        warn_unless_durable(said, "name a Redis in store.url")
+        return 0
+    print(line)
+    if isinstance(said.get("hint"), str):
+        print(one_line(f"it is revoked, but {said['hint']}"), file=sys.stderr)
+    warn_unless_durable(said, "name a Redis in store.url")
     return 0
 
 
@@ -159,6 +161,8 @@ def _list(options: argparse.Namespace) -> None:
         show(COLUMNS, found)
     else:
         print("nothing is revoked")
+    if said.get("in_force") is False and not options.json:
+        print("auth.revocation is off in the configuration: nothing of this is in force", file=sys.stderr)
 
 
 def _lift(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from gateway.config.limits import CALENDAR, EACH
 if TYPE_CHECKING:
     from gateway.config import Config
     from gateway.config.limits import Tier
-    from gateway.config.model import RateLimit, Route
+    from gateway.config.model import RateLimit, Route, Upstream
     from gateway.config.route_auth import AnyOf
 
 
@@ -41,7 +41,7 @@ def perform(options: argparse.Namespace) -> int:
             _pattern(route),
             auth_text(route),
             " ".join(limit_text(config, limit) for limit in route.rate_limit) or "-",
-            f"{route.upstream} → {' '.join(target.url for target in config.upstreams[route.upstream].targets)}",
+            "; ".join(_way_text(config, route, name) for name in route.upstreams),
         )
     console().print(table)
     return 0
@@ -61,8 +61,23 @@ def described(config: Config, route: Route) -> dict[str, object]:
         "limits": [limit_text(config, limit) for limit in route.rate_limit],
         "fallbacks": len(route.fallback),
         "upstream": route.upstream,
-        "targets": [target.url for target in config.upstreams[route.upstream].targets],
+        "split": route.split,
+        "targets": [url for name in route.upstreams for url in targets_of(config.upstreams[name])],
     }
+
+
+def targets_of(upstream: Upstream) -> list[str]:
+    """Their URLs, or one with the name by which they are found."""
+    found = upstream.discover
+    if found is None:
+        return [target.url for target in upstream.targets]
+    return [f"{found.scheme}://{found.dns}{f':{found.port}' if found.port is not None else ''}"]
+
+
+def _way_text(config: Config, route: Route, name: str) -> str:
+    """Who answers: `orders → http://10.0.0.1:80`, with its share when others do as well: `orders (95 of 100) → …`."""
+    share = f" ({route.split[name]} of {sum(route.split.values())})" if route.split is not None else ""
+    return f"{name}{share} → {' '.join(targets_of(config.upstreams[name]))}"
 
 
 def auth_text(route: Route) -> str:

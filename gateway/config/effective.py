@@ -15,16 +15,19 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import PlainSerializer, PlainValidator, SecretStr
 
-from gateway.config import syntax, units
+from gateway.config import health, syntax, units
 from gateway.config.complaints import Substituted
 from gateway.config.document import compose
+from gateway.config.fallback import WITHOUT_BODY, Fallback
 from gateway.config.fields import Section
+from gateway.config.health import BY_HTTP, Discover, Health, Percentile, StatusRange
 from gateway.config.listen import Https, Listen
 from gateway.config.model import Config
-from gateway.config.route import WITHOUT_BODY, Fallback, Match
+from gateway.config.route import Match
 from gateway.config.substitute import REFERENCE, Substitution
 from gateway.config.syntax import Address
 from gateway.config.units import Rate
+from gateway.config.upstream import Upstream
 from gateway.config.values import Builder
 
 MASK = "***"
@@ -64,6 +67,7 @@ def rate_text(rate: Rate) -> str:
 
 
 UNITS: dict[object, Callable[[Any], str]] = {
+    health.after: duration_text,
     units.duration: duration_text,
     units.positive_duration: duration_text,
     units.size: size_text,
@@ -76,7 +80,7 @@ UNITS: dict[object, Callable[[Any], str]] = {
 OTHERWISE: dict[tuple[type[Section], str], Callable[[Any], object]] = {
     (Listen, "redirect_to_https"): lambda port: port or True,
 }
-FREE = frozenset(((Match, "query"), (Fallback, "json_"), (Fallback, "text")))
+FREE = frozenset(((Match, "query"), *((Fallback, name) for name in ("json_", "text", "headers")), (Health, "path")))
 """Values that can be anything, hence also a secret; header values are the others."""
 
 
@@ -144,7 +148,7 @@ class _Field(NamedTuple):
     """How the model itself shows a text that holds a secret."""
     free: bool
     optional: bool
-    """None is its default, and written by leaving it out."""
+    """None is written by leaving it out: it is the default, or another key stands in its place."""
 
 
 @cache
@@ -160,7 +164,7 @@ def _fields(model: type[Section]) -> tuple[_Field, ...]:
                 OTHERWISE.get((model, name)) or next((UNITS[each] for each in readers if each in UNITS), None),
                 next((each for each in serializers if each is not str), None),  # type: ignore[arg-type]
                 (model, name) in FREE or syntax.header_value in readers,
-                info.default is None,
+                info.default is None or info.is_required(),
             )
         )
     return tuple(found)
@@ -199,10 +203,10 @@ class _Writer:
                 return self.section(value, written)
             case dict():
                 return {key: self._value(part, field, _below(written, key)) for key, part in value.items()}
-            case list() | tuple() if not isinstance(value, (Address, Rate)):
+            case list() | tuple() if not isinstance(value, (Address, Rate, StatusRange)):
                 return [self._value(part, field, _below(written, place)) for place, part in enumerate(value)]
         plain = self._plain(value, field)
-        if self._hides(field, written):
+        if self._hides(value, field, written):
             return Hidden(plain.real if isinstance(plain, Hidden) else plain)
         return plain
 
@@ -212,7 +216,7 @@ class _Writer:
                 return Hidden(value.get_secret_value())
             case Address() if value.path:
                 return str(value._replace(path=self._relative(Path(value.path))))
-            case Address() | IPv4Network() | IPv6Network():
+            case Address() | IPv4Network() | IPv6Network() | StatusRange() | Percentile():
                 return str(value)
             case Rate():
                 return rate_text(value)
@@ -229,11 +233,13 @@ class _Writer:
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
 
-    def _hides(self, field: _Field, written: object) -> bool:
+    def _hides(self, value: Any, field: _Field, written: object) -> bool:
+        # A probe's path is no secret, but what follows it may be.
+        free = field.free and (field.name != "path" or "?" in value)
         if self._cautious or not isinstance(written, Substituted):
-            return self._cautious and field.free
+            return self._cautious and free
         references = [found for found in REFERENCE.finditer(written) if found[0] != "$${"]
-        return any(found["file"] for found in references) or (field.free and bool(references))
+        return any(found["file"] for found in references) or (free and bool(references))
 
 
 def _left_out(section: Section, field: _Field, value: object) -> bool:
@@ -241,9 +247,16 @@ def _left_out(section: Section, field: _Field, value: object) -> bool:
     match section:
         case Https(client_ca=None) if field.name == "client_certificate":
             return True
-        case Fallback() if field.name in ("json_", "text"):
-            bodiless = section.status in WITHOUT_BODY
-            return bodiless or (field.name == "json_") == (section.text is not None)
+        case Health(tcp=True) if field.name in BY_HTTP:
+            return True
+        case Fallback(upstream=str()) if field.name not in ("on", "upstream"):
+            return True
+        case Fallback() if field.name == "json_":
+            return section.status in WITHOUT_BODY or section.text is not None or section.file is not None
+        case Fallback() if field.name == "text":
+            return section.status in WITHOUT_BODY or section.text is None
+        case Upstream(discover=Discover()) if field.name == "targets":
+            return True
     return value is None and field.optional
 
 

@@ -1,5 +1,6 @@
 """The types of which the configuration's models are made, each with what an editor is told about it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,23 @@ def refuse(faults: list[Fault]) -> None:
             for path, message in faults
         ]
         raise ValidationError.from_exception_data("section", lines)
+
+
+def given_for(data: Any, key: str, others: tuple[str, ...], nothing: object) -> Any:
+    """`key` is required, unless one of `others` stands in its place: then it is `nothing`."""
+    if isinstance(data, dict) and key not in data and any(other in data for other in others):
+        return {**data, key: nothing}
+    return data
+
+
+def one_of_required(*keys: str) -> Callable[[dict[str, Any]], None]:
+    """Tells editors of `given_for`."""
+
+    def told(schema: dict[str, Any]) -> None:
+        schema["required"] = [key for key in schema["required"] if key not in keys]
+        schema["oneOf"] = [{"required": [key]} for key in keys]
+
+    return told
 
 
 class Or:
@@ -117,6 +135,7 @@ AsWhole = BeforeValidator(whole)
 Whole = Annotated[int, Field(ge=1, le=10**9), AsWhole]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Status = Annotated[int, Field(ge=200, le=599), AsWhole]
+Weight = Annotated[int, Field(ge=0, le=1000), AsWhole]
 
 Duration = Annotated[float, PlainValidator(units.positive_duration), _text(units.DURATION)]
 DurationOrZero = Annotated[float, PlainValidator(units.duration), _text(units.DURATION)]

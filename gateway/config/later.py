@@ -11,18 +11,14 @@ KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
         "": "tracing security_headers",
-        "upstreams.*": "discover hedge health eject quota",
-        "upstreams.*.breaker": "slow_calls open_for_max",
-        "routes.*": "versions split redirect respond cache transform cors compress idempotency validate "
-        "allow_ip deny_ip mirror fault",
-        "routes.*.fallback.*": "stale upstream file",
+        "routes.*": "versions redirect respond cache transform cors compress validate allow_ip deny_ip",
+        "routes.*.fallback.*": "stale",
         "logging": "redact",
     }.items()
 }
 
 INSTEAD: dict[str, frozenset[str]] = {
-    "routes.*.upstream": frozenset(("versions", "split", "redirect", "respond")),
-    "upstreams.*.targets": frozenset(("discover",)),
+    "routes.*.upstream": frozenset(("versions", "redirect", "respond")),
 }
 """A required key, and the later keys that stand in its place: with one of them it is not missing."""
 
@@ -31,13 +27,7 @@ def _one_of(*words: str) -> Callable[[object], bool]:
     return lambda value: value in words if isinstance(value, str) else False
 
 
-def _other_balance(value: object) -> bool:
-    words = ("least_requests", "random", "peak_ewma")
-    return value in words if isinstance(value, str) else isinstance(value, dict) and list(value) == ["hash"]
-
-
 VALUES: dict[str, Callable[[object], bool]] = {
-    "upstreams.*.balance": _other_balance,
     "logging.access": _one_of("ecs", "combined"),
 }
 

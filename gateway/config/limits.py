@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from gateway.config import syntax, units
-from gateway.config.complaints import show
+from gateway.config.complaints import cut, hint, show
 from gateway.config.fields import (
     Duration,
     Fault,
@@ -34,7 +34,9 @@ Period = Literal["hour", "day", "week", "month"]
 CALENDAR: dict[float, Period] = {units.PERIODS[period]: period for period in get_args(Period)}
 """Windows that have their place in a calendar, by how long a rate says they are."""
 
-BY = re.compile(r"consumer|ip|route|global|(?:header|cookie|query|claim):\S.*")
+STICKY = re.compile(r"consumer|ip|(?:header|cookie|query|claim):\S.*")
+"""What tells callers apart."""
+BY = re.compile(rf"route|global|{STICKY.pattern}")
 WRITTEN_BY_ANYBODY = ("forwarded", "x-forwarded-for", "x-real-ip")
 """Counting by what these say would let everybody choose whom a request is counted for."""
 
@@ -45,14 +47,30 @@ def _by(value: object) -> str:
         raise ValueError(
             f"{show(value)} is none of consumer, ip, route, global, header:NAME, cookie:NAME, query:NAME, claim:PATH"
         )
+    return _named(written)
+
+
+def sticky(value: object) -> str:
+    """What keeps requests together: one of the ways to count them, but those that tell nobody apart."""
+    written = syntax.text(value)
+    if not STICKY.fullmatch(written):
+        raise ValueError(
+            f"{show(value)} is none of consumer, ip, header:NAME, cookie:NAME, query:NAME, claim:PATH"
+            + hint(value, ("consumer", "ip"))
+        )
+    return _named(written)
+
+
+def _named(written: str) -> str:
+    """`written`, if what it names can be."""
     kind, _, name = written.partition(":")
     if kind in ("header", "cookie"):
-        syntax.header_name(name)
+        syntax.header_name(cut(written, name))
         if kind == "header" and name.lower() in WRITTEN_BY_ANYBODY:
-            raise ValueError(f"{show(value)} can be written by anybody: ip is the address that trusted proxies tell")
+            raise ValueError(f"{show(written)} can be written by anybody: ip is the address that trusted proxies tell")
     elif kind == "claim":
-        syntax.claim(name)
-    return written
+        syntax.claim(cut(written, name))
+    return str(written)
 
 
 def _by_faults(by: tuple[str, ...]) -> Iterator[Fault]:

@@ -136,6 +136,9 @@ class Https(Section):
         return [(self.certificate, self.key), *((pair.certificate, pair.key) for pair in self.certificates)]
 
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
 class Listen(Section):
     """Where the gateway listens."""
 
@@ -176,6 +179,14 @@ class Listen(Section):
             faults.append((("redirect_to_https",), f"has no effect without listen.{missing}"))
         refuse(faults)
         return self
+
+    def at(self, host: str, port: int) -> Where | None:
+        """The listener that answers there, as far as the name tells."""
+        for address in [*(address for address, _ in self.clients), *([self.admin] if self.admin else [])]:
+            everywhere = address.host in ("0.0.0.0", "::")  # noqa: S104
+            if address.port == port and (address.host == host or (everywhere and host in THIS_MACHINE)):
+                return address
+        return None
 
     @property
     def clients(self) -> Iterator[tuple[Where, bool]]:

@@ -5,16 +5,18 @@ Attributes are named like the keys of the file; a name that Python or pydantic n
 """
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.auth import Auth, Signing
+from gateway.config.fallback import Fallback
 from gateway.config.fields import Fault, Folder, Name, Network, Or, Section, refuse, whole
 from gateway.config.limits import RateLimit, RouteConcurrency, Shedding, UpstreamConcurrency, Usage, UsageOrNone
 from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
 from gateway.config.providers import BearerProvider, Claims, IntrospectionProvider, JwtProvider
-from gateway.config.route import Fallback, Match, Route
+from gateway.config.route import Match, Route
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import Address
 from gateway.config.units import Rate
@@ -105,6 +107,23 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _no_target_is_this_gateway(self) -> Self:
+        refuse([*self._loops()])
+        return self
+
+    def _loops(self) -> Iterator[Fault]:
+        """As far as names tell; others are detected by `Via`."""
+        for name, upstream in self.upstreams.items():
+            places: list[tuple[tuple[str | int, ...], str, int]] = [
+                (("targets", index), each.host, each.port) for index, each in enumerate(upstream.targets)
+            ]
+            if upstream.discover is not None and upstream.discover.type == "a":
+                places.append((("discover",), upstream.discover.dns.rstrip("."), upstream.discover.target_port))
+            for path, host, port in places:
+                if (address := self.listen.at(host, port)) is not None:
+                    yield ("upstreams", name, *path), f"is this gateway itself, listening at {address}"
+
+    @model_validator(mode="after")
     def _proxies_are_named(self) -> Self:
         faults: list[Fault] = []
         if self.listen.proxy_protocol and not self.trusted_proxies:
@@ -120,9 +139,9 @@ class Config(Section):
 
     @property
     def limits(self) -> bool:
-        """Whether anything has to be counted in the store."""
+        """Whether anything has to be counted or kept in the store."""
         counted = self.auth.failure_limit is not None or self.usage is not None
-        return counted or any(route.rate_limit for route in self.routes)
+        return counted or any(route.rate_limit or route.idempotency is not None for route in self.routes)
 
     @property
     def keeps_records(self) -> bool:

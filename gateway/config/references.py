@@ -34,8 +34,10 @@ def check(data: Any, report: Report) -> None:
     for index, route in _entries(config.get("routes")):
         path: Path = ("routes", *index)
         route = _mapping(route)
-        if "upstream" in route:
-            _known(route["upstream"], "upstream", upstreams, (*path, "upstream"), report)
+        for name, place in _upstreams(route):
+            _known(name, "upstream", upstreams, (*path, *place), report)
+        for name in _mapping(route.get("split")):
+            _known(name, "upstream", upstreams, (*path, "split", name), report, key=True)
         _required(_mapping(route.get("auth")), providers, roles, (*path, "auth"), report)
         name = route.get("name")
         _limited(route.get("rate_limit"), name, limits, (*path, "rate_limit"), report)
@@ -45,6 +47,14 @@ def check(data: Any, report: Report) -> None:
         if other is not None:
             taken = f"route {show(_mapping(config['routes'][other[1]]).get('name'))} at line {report.line(other)}"
             report((*path, "match"), f"takes the same requests as {taken}")
+
+
+def _upstreams(route: dict[str, Any]) -> Iterator[tuple[Any, Path]]:
+    """The upstreams that a route names as values, and where."""
+    yield route.get("upstream"), ("upstream",)
+    yield _mapping(route.get("mirror")).get("upstream"), ("mirror", "upstream")
+    for position, entry in _entries(route.get("fallback")):
+        yield _mapping(entry).get("upstream"), ("fallback", *position, "upstream")
 
 
 def _shown(providers: dict[str, Any], config: dict[str, Any], report: Report) -> None:
@@ -111,9 +121,9 @@ def _entries(value: Any) -> Iterator[tuple[tuple[int, ...], Any]]:
         yield (), value
 
 
-def _known(name: Any, kind: str, names: dict[str, Any], path: Path, report: Report) -> None:
+def _known(name: Any, kind: str, names: dict[str, Any], path: Path, report: Report, *, key: bool = False) -> None:
     if isinstance(name, str) and name not in names:
-        report(path, f"there is no {kind} {show(name)}", word=name, among=names)
+        report(path, f"there is no {kind} {show(name)}", key=key, word=name, among=names)
 
 
 def _taken(match: dict[str, Any], path: Path, matches: dict[Condition, dict[str, Path]]) -> Path | None:

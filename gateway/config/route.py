@@ -1,19 +1,11 @@
 """`routes`: which requests are taken, from whom, how often, and who answers them."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
-import orjson
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from gateway.config.fallback import Fallback
 from gateway.config.fields import (
     Fault,
     HeaderName,
@@ -24,21 +16,19 @@ from gateway.config.fields import (
     OrOne,
     PathPattern,
     Section,
-    SettableHeader,
     SizeOrNone,
-    Status,
     Text,
+    given_for,
+    one_of_required,
     one_or_more,
     refuse,
 )
+from gateway.config.health import Sticky
 from gateway.config.limits import Priority, RateLimit, RouteConcurrency
 from gateway.config.listen import DEFAULT_BODY_LIMIT
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import each_header_once
-from gateway.config.upstream import failures
-
-ALL_FAILURES = ("open", "timeout", "connect_failure", "reset", "5xx")
-WITHOUT_BODY = (204, 205, 304)
+from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split
 
 
 class Match(Section):
@@ -59,49 +49,6 @@ class Match(Section):
         return each_header_once(headers)
 
 
-def _json(value: object) -> Any:
-    try:
-        return orjson.loads(orjson.dumps(value))
-    except TypeError:
-        raise ValueError("cannot be written as JSON: a number is out of range") from None
-
-
-Failure = Annotated[str | int, *failures(*ALL_FAILURES)]
-
-
-class Fallback(Section):
-    """A fixed answer for when the upstream fails. The first whose `on` covers the failure answers."""
-
-    on: Annotated[tuple[Failure, ...], Field(min_length=1)] = ALL_FAILURES
-    """open (the circuit), timeout, connect_failure, reset, 5xx, or a status. Absent: all of them."""
-    status: Status = 200
-    json_: Annotated[Any, PlainValidator(_json), WithJsonSchema({})] = Field(default=None, alias="json")
-    """The body, as JSON. Counts only while `text` is None."""
-    text: Text | None = None
-    """The body, as text; "" where there is neither `json` nor `text`."""
-    headers: dict[SettableHeader, HeaderValue] = Field(default_factory=dict)
-
-    @field_validator("headers", mode="after")
-    @classmethod
-    def _each_once(cls, headers: dict[str, str]) -> dict[str, str]:
-        return each_header_once(headers)
-
-    @model_validator(mode="after")
-    def _one_body(self) -> Self:
-        given = self.model_fields_set
-        faults: list[Fault] = []
-        if not given & {"status", "json_", "text"}:
-            faults.append(((), "answers with nothing: give it json, text or a status"))
-        elif {"json_", "text"} <= given:
-            faults.append((("text",), "there is json already"))
-        elif self.status in WITHOUT_BODY and given & {"json_", "text"}:
-            faults.append((("status",), f"a reply with status {self.status} has no body"))
-        refuse(faults)
-        if "json_" not in given and self.text is None:
-            self.__dict__["text"] = ""
-        return self
-
-
 def _kind_of_limit(value: object) -> str:
     return "(inline)" if isinstance(value, (dict, RateLimit)) else "(name)"
 
@@ -114,6 +61,8 @@ NameOrLimit = Annotated[
 
 class Route(Section):
     """Which requests, who may make them, how often, and who answers."""
+
+    model_config = ConfigDict(json_schema_extra=one_of_required("upstream", "split"))
 
     name: Name
     """For metrics and logs; unique."""
@@ -130,7 +79,14 @@ class Route(Section):
     """When the upstream fails, the first of these that covers the failure."""
     body_limit: SizeOrNone = DEFAULT_BODY_LIMIT
     """Largest request body, or none for no limit (None). Absent: what `wire.body_limit` says."""
-    upstream: Text
+    idempotency: Idempotency | None = None
+    mirror: Mirror | None = None
+    fault: FaultInjection | None = None
+    split: Split | None = None
+    """Instead of `upstream`: the names of several, each with its weight."""
+    split_by: Sticky | None = None
+    """Whose requests go the same way: consumer, ip, header:NAME, cookie:NAME, …. Absent: each for itself."""
+    upstream: Text | None
     """The name of the upstream that answers."""
 
     @field_validator("rate_limit", mode="after")
@@ -144,6 +100,34 @@ class Route(Section):
             ]
         )
         return limits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upstream_or_split(cls, data: Any) -> Any:
+        return given_for(data, "upstream", ("split",), None)
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Who may answer, fallbacks and mirrors not counted."""
+        if self.upstream is not None:
+            return (self.upstream,)
+        return tuple(name for name, weight in (self.split or {}).items() if weight)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        refuse([*self._faults()])
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        if self.upstream is not None and self.split is not None:
+            yield ("split",), "cannot stand beside upstream"
+        if self.split is not None and not any(self.split.values()):
+            yield ("split",), "has no weight above 0: nobody would answer"
+        if self.split_by is not None and self.split is None:
+            yield ("split_by",), "has no effect without split"
+        for index, entry in enumerate(self.fallback):
+            if (entry.upstream,) == self.upstreams:
+                yield ("fallback", index, "upstream"), "is the upstream that has failed: it would be asked once more"
 
     @model_validator(mode="after")
     def _scopes_of_use(self) -> Self:

@@ -22,6 +22,8 @@ MESSAGES = {
     "greater_than_equal": "must be at least {ge}, not {value}",
     "less_than_equal": "must be at most {le}, not {value}",
 }
+MARKS = ("(name)", "(inline)", "(hash)", "[key]")
+"""What pydantic puts into paths besides what the file has."""
 
 
 class Spot:
@@ -85,7 +87,7 @@ def translate(error: ValidationError, data: Any, report: Report) -> None:
 
 def _path(location: tuple[int | str, ...]) -> Path:
     """Without the marks that stand for "this kind of value" or "this mapping's key"."""
-    return tuple(part for part in location if not (isinstance(part, str) and part in ("(name)", "(inline)", "[key]")))
+    return tuple(part for part in location if not (isinstance(part, str) and part in MARKS))
 
 
 def _report(path: Path, line: ErrorDetails, data: Any, report: Report) -> None:

@@ -2,9 +2,18 @@
 
 import re
 import ssl
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from gateway.config.complaints import cut, hint, show
 from gateway.config.fields import (
@@ -13,7 +22,9 @@ from gateway.config.fields import (
     DurationOrZero,
     Fault,
     File,
+    Flag,
     HostName,
+    IdentityHeader,
     Method,
     Or,
     PositiveShare,
@@ -21,7 +32,19 @@ from gateway.config.fields import (
     Share,
     SizeOrZero,
     Whole,
+    given_for,
+    one_of_required,
     refuse,
+)
+from gateway.config.health import (
+    Balance,
+    Discover,
+    Eject,
+    Health,
+    Hedge,
+    Percentile,
+    SlowCalls,
+    UpstreamQuota,
 )
 from gateway.config.limits import UpstreamConcurrency
 from gateway.config.syntax import host_header, split_authority, text
@@ -82,6 +105,8 @@ class Target(Section):
     """http:// or https://, host and port."""
     weight: Annotated[int, Field(ge=1, le=1000), AsWhole] = 1
     """Its share of the requests, in proportion to the others'."""
+    priority: Annotated[int, Field(ge=0, le=100), AsWhole] = 0
+    """Targets of a higher number are asked when too few of the lower ones are well."""
 
     @property
     def scheme(self) -> str:
@@ -108,6 +133,8 @@ class Timeouts(Section):
     """For all tries and the waits between them."""
     idle: Duration = 60.0
     """How long an unused connection is kept."""
+    header: IdentityHeader | None = None
+    """Tells the upstream how many milliseconds are left, as X-Request-Timeout-Ms; heard from trusted proxies, too."""
 
     @model_validator(mode="after")
     def _try_within_total(self) -> Self:
@@ -158,6 +185,8 @@ class Retry(Section):
     """Retries as a share of requests: more would only add to an overload."""
     replay_limit: SizeOrZero = 64 * 1024
     """Larger request bodies stream through and are not sent again."""
+    attempts_header: Flag = False
+    """Say in X-Gateway-Attempts how many tries a reply took."""
 
 
 class Breaker(Section):
@@ -170,9 +199,19 @@ class Breaker(Section):
     minimum_requests: Whole = 20
     open_for: Duration = 10.0
     """Then `trials` requests are let through to see."""
+    open_for_max: Duration | None = None
+    """It is open twice as long each time a trial fails, up to this. Absent: always `open_for`."""
     trials: Whole = 3
+    """How many tries may be under way while it is found out. Absent: 3, or `concurrency.limit` if that is less."""
     per: Literal["target", "upstream"] = "target"
     """Whether each target has a circuit of its own."""
+    slow_calls: SlowCalls | None = None
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.open_for_max is not None and self.open_for_max < self.open_for:
+            refuse([(("open_for_max",), "is shorter than breaker.open_for (10s unless set)")])
+        return self
 
 
 class Tls(Section):
@@ -215,19 +254,35 @@ def _host(value: object) -> str:
 class Upstream(Section):
     """A service: its targets, and what the gateway does when it is slow or fails."""
 
-    targets: Annotated[
-        tuple[Annotated[Target, BeforeValidator(_url_alone), Or(type="string")], ...], Field(min_length=1)
-    ]
-    balance: Literal["round_robin"] = "round_robin"
-    """How the next target is chosen."""
+    model_config = ConfigDict(json_schema_extra=one_of_required("targets", "discover"))
+
+    targets: tuple[Annotated[Target, BeforeValidator(_url_alone), Or(type="string")], ...]
+    """Empty beside `discover`."""
+    discover: Discover | None = None
+    balance: Balance = "round_robin"
+    """How the next target is chosen: round_robin, least_requests, random (the better of two), peak_ewma (the quickest),
+    or {hash: …}."""
+    slow_start: Duration | None = None
+    """A target that has come back gets its share little by little, over this time."""
+    panic: Share = 0.5
+    """When fewer of the targets than this are well, health and ejection are ignored: better some answers than none."""
     timeouts: Timeouts = Timeouts()
     retry: Annotated[Retry, BeforeValidator(_retry_off), Or(enum=["off", False])] = Retry()
     breaker: Annotated[Breaker | None, BeforeValidator(_breaker_off), Or(enum=["off", False])] = Breaker()
+    hedge: Hedge | None = None
+    health: Health | None = None
+    eject: Eject | None = None
+    quota: UpstreamQuota | None = None
     concurrency: UpstreamConcurrency | None = None
     """How many tries may be under way at the same time."""
     tls: Tls | None = None
     host: Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string"})] = "upstream"
     """The Host header: `upstream` (the target's), `client` (as received), or a host."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found_or_named(cls, data: Any) -> Any:
+        return given_for(data, "targets", ("discover",), ())
 
     @field_validator("targets", mode="after")
     @classmethod
@@ -242,7 +297,34 @@ class Upstream(Section):
         return targets
 
     @model_validator(mode="after")
-    def _tls_of_use(self) -> Self:
-        if self.tls and all(target.scheme == "http" for target in self.targets):
-            refuse([(("tls",), "has no effect: no target begins with https://")])
+    def _agrees(self) -> Self:
+        breaker, gate = self.breaker, self.concurrency
+        if breaker is not None and gate is not None and "trials" not in breaker.model_fields_set:
+            trials = min(breaker.trials, gate.limit)
+            self.__dict__["breaker"] = breaker.model_copy(update={"trials": trials})
+        refuse([*self._faults()])
         return self
+
+    def _faults(self) -> Iterator[Fault]:
+        yield from self._faults_of_targets()
+        patience = self.timeouts.try_
+        if self.breaker is not None and self.concurrency is not None and self.breaker.trials > self.concurrency.limit:
+            yield ("breaker", "trials"), "is above concurrency.limit: so many can never be under way"
+        if self.breaker is not None and self.breaker.slow_calls and self.breaker.slow_calls.over >= patience:
+            yield ("breaker", "slow_calls", "over"), "is not shorter than timeouts.try (3s unless set), when a try ends"
+        if self.hedge is not None and not isinstance(self.hedge.after, Percentile) and self.hedge.after >= patience:
+            yield ("hedge", "after"), "is not shorter than timeouts.try (3s unless set), when a try ends"
+
+    def _faults_of_targets(self) -> Iterator[Fault]:
+        if self.discover is None and not self.targets:
+            yield ("targets",), "must have at least one entry"
+        if self.discover is not None and self.targets:
+            yield ("discover",), "cannot stand beside targets"
+        if self.tls and self.discover is None and all(target.scheme != "https" for target in self.targets):
+            yield ("tls",), "has no effect: no target begins with https://"
+        if self.tls and self.discover is not None and self.discover.scheme != "https":
+            yield ("tls",), "has no effect without discover.scheme: https"
+        if self.eject is not None and len(self.targets) == 1:
+            yield ("eject",), "has no effect: the only target is never set aside"
+        if self.slow_start is not None and (self.health, self.eject, self.discover) == (None, None, None):
+            yield ("slow_start",), "has no effect without health, eject or discover: nothing tells who has come back"

@@ -8,8 +8,8 @@ server folds into the same variable (X_User, X.User). So do the caller's own cre
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.exchange import Call, Caller, Fields, Headers, Request
 
@@ -95,6 +95,13 @@ KNOWN_NAMES = 4096
 METHOD_BYTES = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
 
+class Heads(Protocol):
+    """Writes the heads of requests to one target."""
+
+    def head(self, call: Call, target_host: bytes) -> bytes:
+        """The request's head for the upstream, complete with its framing."""
+
+
 class Forwarder:
     """Writes the heads of requests to one upstream."""
 
@@ -119,20 +126,21 @@ class Forwarder:
         self._signer = signer
         self._audience = audience
 
-    def head(self, call: Call, target_host: bytes) -> bytes:
-        """The request's head for the upstream, complete with its framing."""
+    def head(self, call: Call, target_host: bytes, told: bytes = b"") -> bytes:
+        """The request's head for the upstream, complete with its framing. `told` are field lines of this try alone."""
         request = call.request
         host = self._fixed_host
         if host is None:
             host = target_host if self._host == "upstream" or not call.host else call.host
         method = METHOD_BYTES.get(request.method) or request.method.encode()
         fields, caller = request.fields, call.caller
-        identity = b"".join([b"%b: %b\r\n" % field for field in caller.forward]) if caller.forward else b""
+        # What changes with the try stands among what changes with the caller: outside of what is remembered.
+        ours = told + b"".join([b"%b: %b\r\n" % field for field in caller.forward]) if caller.forward else told
         key: object = self
         if caller.signed or caller.hidden is not None:
             key = (self, caller.hidden, caller.signed)
             if caller.signed and self._signer is not None:
-                identity += self._signer.field(caller, self._audience)
+                ours += self._signer.field(caller, self._audience)
         kept = fields.derived.get(key)
         if kept is None:
             kept = fields.derived[key] = self._kept(fields, fields.headers if key is self else _visible(fields, caller))
@@ -144,7 +152,7 @@ class Forwarder:
             call.id.encode(),
             kept,
             _forwarding(call),
-            identity,
+            ours,
             _framing(call, request),
         )
 
@@ -171,6 +179,27 @@ class Forwarder:
         if len(self._names) < KNOWN_NAMES:
             self._names[name] = prefix
         return prefix
+
+
+class TimedForwarder:
+    """Tells the target, in a header, how many milliseconds this try has: what would come later is for nobody.
+
+    `forwarder` must be one that drops this header of the client's (`identity`). `try_timeout` is in seconds.
+    """
+
+    __slots__ = ("_clock", "_forwarder", "_line", "_try_timeout")
+
+    def __init__(self, forwarder: Forwarder, header: bytes, try_timeout: float, clock: Callable[[], float]) -> None:
+        self._forwarder = forwarder
+        self._line = header.replace(b"%", b"%%") + b": %d\r\n"
+        self._try_timeout = try_timeout
+        self._clock = clock
+
+    def head(self, call: Call, target_host: bytes) -> bytes:
+        """The request's head for the upstream, complete with its framing."""
+        left = min(self._try_timeout, call.deadline - self._clock())
+        # Never 0, which many servers take for no limit at all.
+        return self._forwarder.head(call, target_host, self._line % max(1, int(left * 1000)))
 
 
 def plain(name: bytes) -> bytes:

@@ -14,6 +14,7 @@ from collections import deque
 
 from gateway.errors import DeadlinePassed, Shed, UpstreamFailed
 from gateway.http.client import UpstreamConnection
+from gateway.http.resolving import Addresses
 
 
 class Pool:
@@ -30,8 +31,7 @@ class Pool:
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._host = host
-        self._port = port
+        self._addresses = Addresses(host, port)
         self._limit = limit
         self._connect_timeout = connect_timeout
         self.idle_timeout = idle_timeout
@@ -83,12 +83,8 @@ class Pool:
         made = None
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                _, made = await loop.create_connection(
-                    lambda: UpstreamConnection(self, loop),
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                    server_hostname=self._server_name,
+                made = await self._addresses.connect(
+                    lambda: UpstreamConnection(self, loop), self._tls, self._server_name
                 )
             if made.transport.is_closing():  # it spoke before it was asked
                 made = None

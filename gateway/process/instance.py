@@ -18,6 +18,11 @@ PREFIX = "gateway-"
 LOCK = "resilient-gateway.lock"
 """A name that nobody else gives to a file: a folder is removed because of it."""
 
+def beside(records: Path) -> Path:
+    """What the operator process says about upstreams stands beside what operators say about credentials."""
+    return records.with_name("notices")
+
+
 MEMORY = Path("/dev/shm")  # noqa: S108 - no file of a known name is made there: mkdtemp
 """Where Linux keeps files in memory; writable also where a container's root is not."""
 
@@ -64,12 +69,13 @@ class Instance:
         return self.folder / "records"
 
     def inherit(self, records: Path) -> None:
-        """Begin with what another instance knows, if that is any. Raises InstanceError."""
-        try:
-            with suppress(FileNotFoundError):
-                shutil.copy(records, self.records)
-        except OSError as error:
-            raise InstanceError(f"cannot take over {records}: {error.strerror or error}") from None
+        """Begin with what another instance knows, of upstreams too, if that is any. Raises InstanceError."""
+        for known, own in ((records, self.records), (beside(records), beside(self.records))):
+            try:
+                with suppress(FileNotFoundError):
+                    shutil.copy(known, own)
+            except OSError as error:
+                raise InstanceError(f"cannot take over {known}: {error.strerror or error}") from None
 
     def take_set(self) -> str:
         """A set of metrics for a new worker: one whose worker has ended, which is counted on in, or a new one."""

@@ -8,22 +8,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway.admin.transitions import Transitions
 from gateway.auth.ledger import Ledger
 from gateway.config.effective import effective
 from gateway.config.model import Config, JwtProvider
+from gateway.process.chores import Chores
+from gateway.process.instance import beside
 from gateway.process.link import Link, Message
 from gateway.process.loops import run
+from gateway.process.notices import NoticeBoard
 from gateway.process.parcel import unpack
 from gateway.process.record_keeper import RecordKeeper
+from gateway.process.watching import Watching
 from gateway.telemetry.cells import Summary
 from gateway.telemetry.collector import MetricsCollector, Snapshot
 from gateway.telemetry.exposition import registry_of
-from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP
+from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP, Metrics
+from gateway.telemetry.tally import Readings
 from gateway.telemetry.usage import UsageKeeper
 
 if TYPE_CHECKING:
@@ -33,6 +40,11 @@ log = logging.getLogger("gateway.operator")
 
 RELOAD_WITHIN = 60.0
 """Seconds; 10,000 routes take two."""
+
+LOOK = 1.0
+"""Seconds between two looks at what circuits did, and at what is over."""
+
+TRANSITIONS = "gateway_breaker_transitions_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +79,14 @@ class Operator:
         self._summary = Summary(post.cells)
         self._leaving = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
+        self._chores = Chores()
         self._records = RecordKeeper(post.records)
         self._embedded_store = post.embedded_store
         self._usage = UsageKeeper()
+        self._families = {family.name: family for family in Metrics().families}
+        self.board = NoticeBoard(beside(post.records))
+        self._watching = Watching(self.board.post, self.board.current)
+        self.transitions = Transitions()
         self.jwks: bytes | None = None
         self.registry = registry_of(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
 
@@ -87,8 +104,11 @@ class Operator:
         self._runner = runner
         await self._configure(self._config)
         await self._listen(self._admin)
+        self._chores.start(self._look_at_circuits(), "look-at-circuits")
         self._link.tell({"do": "ready"})
         await self._leaving.wait()
+        self._chores.cancel()
+        await self._watching.close()
         await runner.cleanup()
         await self._records.close()
         await self._usage.close()
@@ -109,6 +129,7 @@ class Operator:
             found.append("the store is away, and store.on_failure is closed")
         if self._config.shares_records and not self._records.loaded:
             found.append("the store has never told which API keys there are and what is revoked")
+        found += self._watching.reasons()
         found += [f"the keys of provider {name} have never been loaded" for name in self._without_keys()]
         return found
 
@@ -119,6 +140,11 @@ class Operator:
     @property
     def usage(self) -> UsageStore | None:
         return self._usage.store
+
+    def readings(self, *names: str) -> Mapping[str, Readings]:
+        families = [self._families[name] for name in names if name in self._families]
+        totals = self._summary.collect(families, self._live_sets())
+        return {name: {labels: cells[0] for labels, cells in totals.get(name, {}).items()} for name in names}
 
     @property
     def settings(self) -> Config:
@@ -158,6 +184,8 @@ class Operator:
     async def _configure(self, config: Config) -> None:
         self._config = config
         self.jwks = published(config)
+        self.board.keep_to(config)
+        self._watching.configure(config)
         await self._records.keep(config)
         await self._usage.keep(config, self._embedded_store)
         self._check_names()
@@ -170,6 +198,15 @@ class Operator:
             await site.stop()
         if sock is not None:
             await web.SockSite(self._runner, sock).start()
+
+    async def _look_at_circuits(self) -> None:
+        """Note what they did since the last look, and take down what is over."""
+        while True:
+            # In a thread: a scrape that reads all metrics holds them for longer than a health check may wait.
+            counted = await asyncio.to_thread(self.readings, TRANSITIONS)
+            self.transitions.note(counted[TRANSITIONS], time.time())
+            self.board.tick()
+            await asyncio.sleep(LOOK)
 
     def _live_sets(self) -> Collection[str]:
         live: list[str] = self._snapshot["live"]

@@ -24,8 +24,10 @@ from gateway.http.sockets import Group
 from gateway.http.tls import server_context
 from gateway.parts import content
 from gateway.process.chores import Chores
+from gateway.process.instance import beside
 from gateway.process.link import Link, LinkLostError, Message
 from gateway.process.loops import run
+from gateway.process.notices import NoticesReader
 from gateway.process.parcel import unpack
 from gateway.runtime import Runtime
 from gateway.telemetry.cells import SharedCells
@@ -43,6 +45,9 @@ STORE_LOOK = 1.0
 
 RECORDS_LOOK = 0.25
 """Seconds between two looks at the file with the operators' decisions: it takes 5 µs when nothing has changed."""
+
+NOTICES_LOOK = 0.25
+"""The same for what the operator process knows about upstreams."""
 
 RECORDS_WAIT = 0.02
 """The same while there is none and callers are refused for it."""
@@ -109,6 +114,7 @@ class Worker:
         self._metrics = Metrics(SharedCells(post.cells))
         self._writer = LineWriter(sys.stdout.fileno(), lock=post.log_lock)
         self._records = Records(post.records)
+        self._notices = NoticesReader(beside(post.records))
         self._usage = UsageReporter(UsageCounter())
         self._world = World(
             self._metrics,
@@ -137,6 +143,7 @@ class Worker:
         self._link.open(asyncio.get_running_loop())
         self._records.expected = self._config.shares_records
         await self._records.look()
+        await self._notices.look()
         try:
             self._runtime = assemble(self._config, self._world)
             self._tls = listener_tls(self._config, ListenerTls())
@@ -144,6 +151,7 @@ class Worker:
             with contextlib.suppress(LinkLostError, TimeoutError):
                 await self._link.ask({"do": "failed", "reason": str(error)}, HEARD_WITHIN)
             return 1
+        self._runtime.heed(self._notices.notices)
         self._server = Server(
             self._runtime.handler,
             limits_of(self._config),
@@ -158,6 +166,7 @@ class Worker:
         self._chores.start(lag.run(), "loop-lag")
         self._chores.start(self._check_store(), "check-store")
         self._chores.start(self._look_at_records(), "look-at-records")
+        self._chores.start(self._look_at_notices(), "look-at-notices")
         self._chores.start(self._report_usage(), "report-usage")
         # What is here now lives as long as the process: the collector need not look at it again, and with
         # few cycles per request it need not look often (5 % of the rate of small requests).
@@ -216,10 +225,12 @@ class Worker:
     async def _commit(self, message: Message, _: list[int]) -> Message:
         """Put what was prepared into service, in one step."""
         await self._records.look()  # the operator process may have found a list in a store that is new to us
+        await self._notices.look()
         assert self._prepared is not None, "the supervisor commits what it has prepared"
         old, new, self._prepared = self._runtime, self._prepared, None
         self._config, self._runtime = new.config, new.runtime
         self._records.expected = new.config.shares_records
+        self._runtime.heed(self._notices.notices)
         self._runtime.start()
         self._serve_as_configured(new.tls)
         self._keep_sockets(message["listeners"])
@@ -319,6 +330,13 @@ class Worker:
         while True:
             await asyncio.sleep(RECORDS_LOOK if self._records.loaded else RECORDS_WAIT)
             await self._records.look()
+
+    async def _look_at_notices(self) -> None:
+        """Keep up with what probes, discovery and operators say about upstreams and routes."""
+        while True:
+            await asyncio.sleep(NOTICES_LOOK)
+            if await self._notices.look():
+                self._runtime.heed(self._notices.notices)
 
     async def _report_usage(self) -> None:
         """Bring to the store what the observers have counted."""

@@ -3,19 +3,22 @@
 pybreaker is the state machine, driven synchronously: no I/O ever runs inside it. Around it stand what it
 does not do: it tells nobody apart while half-open (here at most `trials` at once), its clock is the wall
 clock (here an argument), and it hears late results (here each permit belongs to the state it was given in).
-A failure rate over a sliding window opens the circuit as well.
+Shares of failures and of slow tries over a sliding window open the circuit as well, and operators may hold it open.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
 
 from gateway.errors import GatewayError, Shed
-from gateway.exchange import Call, Reply
+from gateway.exchange import NEVER, Call, Reply
 from gateway.pipe import Layer, Send
+from gateway.resilience.ejection import Ejection
+from gateway.resilience.open_time import OpenTime, no_chance
+from gateway.resilience.permits import ClosedPermit, TimedPermit, TrialPermit
 from gateway.resilience.verdict import Verdict, judge
 from gateway.resilience.window import Window
 
@@ -31,6 +34,21 @@ class State(Enum):
     CLOSED = STATE_CLOSED
     HALF_OPEN = STATE_HALF_OPEN
     OPEN = STATE_OPEN
+
+
+CLOSED, HALF_OPEN, OPEN = State.CLOSED, State.HALF_OPEN, State.OPEN
+
+
+class SlowCalls(NamedTuple):
+    """What opens a circuit whose target does answer, but late."""
+
+    over: float
+    """Seconds; a try that takes longer is slow, whatever it brings: a timeout is the slowest of all."""
+    rate: float
+    """Share of slow tries, from 0 to 1."""
+
+
+NO_SLOW_CALLS = SlowCalls(over=NEVER, rate=1.0)
 
 
 class Permit(Protocol):
@@ -97,17 +115,22 @@ class Breaker:
     __slots__ = (
         "_clock",
         "_failing",
+        "_failures",
         "_machine",
         "_minimum",
         "_on_change",
-        "_open_for",
-        "_opened",
+        "_open_time",
         "_pass",
         "_rate",
         "_running",
+        "_slow",
+        "_slow_calls",
+        "_slow_trials",
+        "_timed",
         "_trials",
-        "_window",
+        "_until",
         "epoch",
+        "held",
         "name",
         "state",
     )
@@ -124,81 +147,126 @@ class Breaker:
         trials: int,
         clock: Callable[[], float],
         on_change: Callable[["Breaker", State, State], None] | None = None,
+        open_for_max: float | None = None,
+        slow_calls: SlowCalls | None = None,
+        dice: Callable[[], float] = no_chance,
     ) -> None:
         self.name = name
-        self.state = State.CLOSED
-        self.epoch = 0  # grows with each change of state; permits of an older one count no more
+        self.state = CLOSED
+        self.held = False  # by an operator
+        self.epoch = 0  # grows with each change of state and release; permits of an older one count no more
         self._machine = CircuitBreaker(
             fail_max=consecutive_failures,
             success_threshold=trials,
             throw_new_error_on_trip=False,
             name=name,  # no reset_timeout: that timer is ours, and pybreaker is never called while open
         )
-        self._window = Window(window)
+        self._failures = Window(window)  # marked are failures
+        self._slow = Window(window)  # marked are slow tries; in use only when there are slow_calls
         self._rate = failure_rate
+        self._slow_calls = slow_calls or NO_SLOW_CALLS
         self._minimum = minimum_requests
-        self._open_for = open_for
+        self._open_time = OpenTime(open_for, open_for_max, dice)
         self._trials = trials
         self._clock = clock
         self._on_change = on_change
-        self._opened = 0.0
+        self._until = 0.0  # when open: from then on trials are admitted
         self._running = 0  # trials under way
+        self._slow_trials = 0  # of this half-open time
         self._failing = False  # the last verdict was a failure
-        self._pass: ClosedPermit | None = ClosedPermit(self)  # all tries of one closed epoch share it
+        self._timed = slow_calls is not None
+        self._pass = None if self._timed else ClosedPermit(self)  # all tries of one closed epoch share it
 
     def __repr__(self) -> str:
-        return f"<Breaker {self.name} {self.state.value}>"
+        return f"<Breaker {self.name} {self.state.value}{', held' if self.held else ''}>"
 
     def ready(self) -> bool:
-        if self._pass is not None:
+        if self._pass is not None or self.state is CLOSED:
             return True
-        if self.state is State.OPEN:
-            return self._clock() >= self._opened + self._open_for
+        if self.state is OPEN:
+            return self._clock() >= self._until
         return self._running < self._trials
 
     def admit(self) -> Permit:
         permit = self._pass
         if permit is not None:
             return permit
+        now = self._clock()
+        if self.state is CLOSED:
+            return TimedPermit(self, now)
         if not self.ready():
             raise Shed("circuit_open", 503, retry_after=self.time_left())
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._machine.half_open()
             self._follow()
         self._running += 1
-        return TrialPermit(self)
+        return TrialPermit(self, now)
 
     def time_left(self) -> float:
-        if self.ready():
-            return 0.0
-        if self.state is State.OPEN:
-            return self._opened + self._open_for - self._clock()
-        return TRIALS_END_SOON
+        if self.state is OPEN:
+            # Nobody knows how long an operator will hold it.
+            return self._open_time.first if self.held else max(0.0, self._until - self._clock())
+        return 0.0 if self.ready() else TRIALS_END_SOON
+
+    def hold(self) -> None:
+        """Keep it open until `release`. Tries under way count no more."""
+        self.held = True
+        self._until = NEVER
+        self._machine.open()
+        self._enter(OPEN)
+
+    def release(self) -> None:
+        """Close it and forget everything, whether it was held or opened by itself. Tries under way count no more."""
+        self.held = False
+        self._machine.close()
+        self._enter(CLOSED)
 
     def succeeded(self) -> None:
         """A try of the closed circuit went well."""
-        self._window.count(self._clock())
+        self._failures.count(self._clock())
         if self._failing:  # else there is nothing that pybreaker would forget
             self._failing = False
             self._machine.call(_succeed)
 
     def failed(self) -> None:
-        """A try of the closed circuit failed. Only this can open it; a success never does."""
+        """A try of the closed circuit failed. Only this, or a slow try, can open it."""
         now = self._clock()
-        self._window.count_marked(now)
+        self._failures.count_marked(now)
         self._failing = True
         self._tell(_fail)
-        if self.state is State.CLOSED:
-            tries, failures = self._window.totals(now)
-            if tries >= self._minimum and failures >= self._rate * tries:
-                self._machine.open()
-                self._follow()
+        if self.state is CLOSED:
+            self._open_at(self._failures, self._rate, now)
 
-    def trial_ended(self, verdict: Verdict) -> None:
+    def timed_try_ended(self, verdict: Verdict, started: float) -> None:
+        """A try of the closed circuit ended and told something; what was slow counts besides."""
+        now = self._clock()
+        slow = now - started > self._slow_calls.over
+        if slow:
+            self._slow.count_marked(now)
+        else:
+            self._slow.count(now)
+        if verdict is SUCCESS:
+            self.succeeded()
+        else:
+            self.failed()
+        if slow and self.state is CLOSED:
+            self._open_at(self._slow, self._slow_calls.rate, now)
+
+    def trial_ended(self, verdict: Verdict, started: float) -> None:
         """A trial of this half-open epoch is over."""
         self._running -= 1
-        if verdict is not NEUTRAL:
-            self._tell(_succeed if verdict is SUCCESS else _fail)
+        if verdict is NEUTRAL:
+            return
+        over, rate = self._slow_calls
+        self._slow_trials += self._clock() - started > over
+        # As many slow trials as would open it again, were they all there is: it is no better than before.
+        good = verdict is SUCCESS and self._slow_trials < rate * self._trials
+        self._tell(_succeed if good else _fail)
+
+    def _open_at(self, window: Window, share: float, now: float) -> None:
+        if window.reaches(share, self._minimum, now):
+            self._machine.open()
+            self._follow()
 
     def _tell(self, result: Callable[[], None]) -> None:
         with suppress(TryFailedError):  # pybreaker re-raises what it counted
@@ -207,62 +275,30 @@ class Breaker:
 
     def _follow(self) -> None:
         """Take over the state that pybreaker has moved to."""
-        old, new = self.state, State(self._machine.current_state)
-        if new is old:
-            return
+        new = State(self._machine.current_state)
+        if new is not self.state:
+            self._enter(new)
+
+    def _enter(self, new: State) -> None:
+        old = self.state
         self.state = new
         self.epoch += 1
-        self._running = 0
+        self._running = self._slow_trials = 0
         self._failing = False
         self._pass = None
-        if new is State.OPEN:
-            self._opened = self._clock()
-        elif new is State.CLOSED:
-            self._window.clear()
-            self._pass = ClosedPermit(self)
-        if self._on_change is not None:
+        if new is OPEN and not self.held:
+            self._until = self._clock() + self._open_time.draw(again=old is HALF_OPEN)
+        elif new is CLOSED:
+            self._failures.clear()
+            self._slow.clear()
+            self._pass = None if self._timed else ClosedPermit(self)
+        if self._on_change is not None and new is not old:
             self._on_change(self, old, new)
 
 
-class ClosedPermit:
-    """Shared by all tries of one closed epoch: it holds no place, so there is nothing to give back."""
-
-    __slots__ = ("_breaker", "_epoch")
-
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
-        self._epoch = breaker.epoch
-
-    def settle(self, verdict: Verdict) -> None:
-        breaker = self._breaker
-        if breaker.epoch != self._epoch:
-            return
-        if verdict is SUCCESS:
-            breaker.succeeded()
-        elif verdict is FAILURE:
-            breaker.failed()
-
-
-class TrialPermit:
-    """One of the few places while half-open; settling it twice gives back one place."""
-
-    __slots__ = ("_breaker", "_epoch", "_settled")
-
-    def __init__(self, breaker: Breaker) -> None:
-        self._breaker = breaker
-        self._epoch = breaker.epoch
-        self._settled = False
-
-    def settle(self, verdict: Verdict) -> None:
-        if self._settled:
-            return
-        self._settled = True
-        if self._breaker.epoch == self._epoch:
-            self._breaker.trial_ended(verdict)
-
-
-def judged() -> Layer:
-    """Ask the target's circuit before each try and tell it how the try went."""
+def judged(ejection: Ejection | None = None) -> Layer:
+    """Ask the target's circuit before each try, and tell it, and the ejection of outliers, how the try went."""
+    heard = None if ejection is None else ejection.heard
 
     def layer(send: Send) -> Send:
         async def judged_try(call: Call) -> Reply:
@@ -275,10 +311,12 @@ def judged() -> Layer:
                 verdict = SUCCESS if reply.status < 429 else judge(reply)
                 return reply
             except GatewayError as error:
-                verdict = judge(error, again=call.tried.count(target) > 1)
+                verdict = judge(error, again=call.tried.count(target) > 1, hurried=call.hurried)
                 raise
             finally:
                 permit.settle(verdict)
+                if heard is not None:
+                    heard(target, verdict)
 
         return judged_try
 

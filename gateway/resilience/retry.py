@@ -25,24 +25,37 @@ from gateway.resilience.verdict import kind_of
 
 __all__ = ["RetryPolicy", "retry"]
 
+ATTEMPTS = b"x-gateway-attempts: "
+
+
+def never(call: Call) -> bool:
+    """The next try goes where the last one went: there is one target, or nobody has said."""
+    return False
+
 
 def retry(
     policy: RetryPolicy,
     budget: RetryBudget,
     *,
+    elsewhere: Callable[[Call], bool] = never,
+    attempts_header: bool = False,
     clock: Callable[[], float],
     wall: Callable[[], float] = time.time,
     dice: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Layer:
-    """Repeat failed tries as far as `policy`, `budget` and the call's deadline allow."""
+    """Repeat failed tries as far as `policy`, `budget` and the call's deadline allow.
+
+    `elsewhere` tells whether the next try would go to a target that this call has not tried. With `attempts_header`
+    the reply, an error too, says how many tries there were in all, hedges included.
+    """
     statuses = policy.statuses
     count_request = budget.request
     limit = policy.replay_limit
     ceiling = wait_exponential(multiplier=policy.base, max=policy.cap)
 
     def layer(send: Send) -> Send:
-        tools = Tools(policy, budget, ceiling, send, clock, wall, dice, sleep)
+        tools = Tools(policy, budget, ceiling, send, elsewhere, clock, wall, dice, sleep)
 
         async def tried(call: Call) -> Reply:
             count_request(clock())
@@ -58,9 +71,22 @@ def retry(
                 outcome = error
             return await Retries(tools, call, outcome).run()
 
-        return tried
+        async def counted(call: Call) -> Reply:
+            try:
+                return await tried(call)
+            finally:
+                call.added = told(call.added, len(call.tried))
+
+        return counted if attempts_header else tried
 
     return layer
+
+
+def told(added: bytes, tries: int) -> bytes:
+    """`added` with the number of tries, in place of the one that another upstream's retries have left there."""
+    if ATTEMPTS in added:
+        added = b"".join(line for line in added.splitlines(keepends=True) if not line.startswith(ATTEMPTS))
+    return b"%b%b%d\r\n" % (added, ATTEMPTS, tries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +97,7 @@ class Tools:
     budget: RetryBudget
     ceiling: wait_exponential
     send: Send
+    elsewhere: Callable[[Call], bool]
     clock: Callable[[], float]
     wall: Callable[[], float]
     dice: Callable[[], float]
@@ -129,7 +156,7 @@ class Retries:
         return not reason
 
     def _wait(self, state: RetryCallState) -> float:
-        if self._innocent():
+        if self._innocent() or self._spread():
             return 0.0
         # Full jitter, as tenacity's wait_random_exponential, but the dice are ours.
         backoff = self._tools.dice() * self._tools.ceiling(state)
@@ -170,6 +197,14 @@ class Retries:
         if not isinstance(outcome, UpstreamFailed) or not outcome.stale:
             return False
         return call.target is None or call.tried.count(call.target) <= 1
+
+    def _spread(self) -> bool:
+        """Another target is there to ask: it has not failed, so it needs no time to recover.
+
+        Unlike a 503, a 429 speaks for all targets: they count the same caller.
+        """
+        outcome = self._outcome
+        return not (isinstance(outcome, Reply) and outcome.status == 429) and self._tools.elsewhere(self._call)
 
     def _free(self) -> bool:
         """The budget bounds added load: a try that nobody received has added none."""

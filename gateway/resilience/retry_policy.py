@@ -1,7 +1,8 @@
 """What a retry may do: the table. Pure; when and how often is `retry.py`.
 
 A call falls into the first column when its method is idempotent (RFC 9110 section 9.2.2) and the route
-retries it; everything else, POST and PATCH above all, into the second.
+retries it, or when the gateway itself sees to it that it is done once (`call.repeatable`); everything else, POST
+and PATCH above all, into the second.
 """
 
 from collections.abc import Iterable
@@ -76,7 +77,7 @@ class RetryPolicy:
             return FINAL
         method = call.request.method
         listed = method in self._methods
-        match TABLE[case][0 if listed and method in IDEMPOTENT else 1]:
+        match TABLE[case][0 if call.repeatable or (listed and method in IDEMPOTENT) else 1]:
             case May.STAND:
                 return "method"
             case May.IF_LISTED if not listed:

@@ -1,7 +1,7 @@
 """The one classifier of outcomes: what kind of outcome a try had, and what it says about its target.
 
 Retries, circuits and fallbacks all speak in these kinds: `connect_failure`, `reset`, `timeout`, a reply's
-status as text, `open` for a circuit that refused, else the error's own code.
+status as text, `open` for a circuit that refused, `quota` for the upstream's own limit, else the error's own code.
 """
 
 from collections.abc import Iterable
@@ -26,8 +26,10 @@ KINDS = {
     "upstream_failed": "reset",
     "bad_upstream_reply": "reset",
     "circuit_open": "open",
+    "upstream_quota": "quota",
+    "no_healthy_target": "no_healthy_target",
 }
-"""Error codes to the kinds that configuration names; other codes are kinds of their own."""
+"""Error codes to the kinds that configuration names; other codes (`overloaded`) are kinds of their own."""
 
 WIDER = {
     # A malformed or broken-off reply has no status of its own; the client would see a 5xx.
@@ -75,14 +77,16 @@ def kinds(on: Iterable[str]) -> frozenset[str]:
     return frozenset(kind for name in on for kind in WIDER.get(name, frozenset({name})))
 
 
-def judge(outcome: Reply | BaseException, *, again: bool = False) -> Verdict:
+def judge(outcome: Reply | BaseException, *, again: bool = False, hurried: bool = False) -> Verdict:
     """What `outcome` says about the target.
 
     A kept-alive connection that the upstream had closed already is innocent, unless the target was tried
-    before in the same call (`again`): twice is no coincidence.
+    before in the same call (`again`): twice is no coincidence. A deadline that the caller has set (`hurried`) speaks
+    about the caller: else who asks for one millisecond could open circuits.
     """
     if isinstance(outcome, Reply):
         return BY_STATUS.get(outcome.status, Verdict.SUCCESS)
     if isinstance(outcome, UpstreamFailed) and outcome.stale and not again:
         return Verdict.NEUTRAL
-    return BY_KIND.get(kind_of(outcome), Verdict.NEUTRAL)
+    kind = kind_of(outcome)
+    return Verdict.NEUTRAL if hurried and kind == "deadline_passed" else BY_KIND.get(kind, Verdict.NEUTRAL)

@@ -53,6 +53,11 @@ class Window:
         all_before, marked_before = self._past[0]
         return self._all - all_before, self._marked - marked_before
 
+    def reaches(self, share: float, minimum: int, now: float) -> bool:
+        """Whether there were `minimum` things or more, and at least this share of them marked."""
+        things, marked = self.totals(now)
+        return things >= minimum and marked >= share * things
+
     def _slide(self, now: float) -> None:
         slot = int(now // self._width)
         totals = (self._all, self._marked)

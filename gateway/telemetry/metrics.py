@@ -37,16 +37,37 @@ KEYSET_AGE = Family(
 """Readiness asks for it, too."""
 
 
+MOST_TARGETS = 2000
+"""Targets that counters tell apart in the life of a process: what the DNS brings has no end."""
+
+
 class Metrics(Collector):
     """The metrics of one process, in storage of its own or in the set that it was given."""
 
     def __init__(self, cells: Storage | None = None) -> None:
         self._cells = cells if cells is not None else Cells()
+        self._targets: set[str] = set()
         self._kept: list[tuple[Family, Children[Counter] | Children[Histogram] | Gauges]] = []
         self._about_requests()
         self._about_upstreams()
         self._about_stages()
         self._about_the_process()
+
+    def named(self, target: str) -> str:
+        """The label of a target: its name, or `other` once discovery has brought more than anybody can look at."""
+        if target not in self._targets:
+            if len(self._targets) >= MOST_TARGETS:
+                return "other"
+            self._targets.add(target)
+        return target
+
+    def circuit_changed(self, upstream: str, target: str, to: str) -> None:
+        """Count a transition."""
+        self.breaker_transitions.child(upstream, self.named(target), to).inc()
+
+    def ejected(self, upstream: str, target: str) -> None:
+        """Count a target that was set aside."""
+        self.ejections.child(upstream, self.named(target)).inc()
 
     @property
     def families(self) -> list[Family]:
@@ -121,6 +142,26 @@ class Metrics(Collector):
         self.breaker_transitions = self._counters(
             "gateway_breaker_transitions_total", "Changes of a circuit's state.", ("upstream", "target", "to")
         )
+        self.target_healthy = self._gauge(
+            "gateway_target_healthy",
+            "1 while probes and ejection leave a target in use, else 0; of several workers' views the worst.",
+            ("upstream", "target"),
+            "min",
+        )
+        self.ejections = self._counters(
+            "gateway_ejections_total",
+            "Targets set aside because tries failed one after the other.",
+            ("upstream", "target"),
+        )
+        self.hedges = self._counters(
+            "gateway_hedges_total", "Tries beside a late one, by what became of them.", ("upstream", "outcome")
+        )
+        self.upstream_paused = self._gauge(
+            "gateway_upstream_paused_seconds",
+            "How long an upstream is still left alone because its own quota is used up.",
+            ("upstream",),
+            "max",
+        )
         self.upstream_connections = self._gauge(
             "gateway_upstream_connections", "Connections to an upstream, busy or idle.", ("upstream", "state")
         )
@@ -147,6 +188,20 @@ class Metrics(Collector):
         )
         self.fallbacks = self._counters(
             "gateway_fallbacks_total", "Replies made by a fallback.", ("route", "kind", "reason")
+        )
+        self.splits = self._counters(
+            "gateway_splits_total", "Requests of a split route, by the upstream that was chosen.", ("route", "upstream")
+        )
+        self.mirrored = self._counters(
+            "gateway_mirrored_total", "Copies of requests, by what became of them.", ("route", "upstream", "outcome")
+        )
+        self.faults = self._counters(
+            "gateway_faults_total", "Requests that were delayed or ended for a rehearsal.", ("route", "kind")
+        )
+        self.idempotency = self._counters(
+            "gateway_idempotency_total",
+            "Requests with an idempotency key, by what was known of it.",
+            ("route", "outcome"),
         )
 
     def _about_the_process(self) -> None:

@@ -23,6 +23,10 @@ RequestSeries = tuple[Counter, Histogram, Histogram, Counter, Counter]
 HopSeries = tuple[Counter | None, Histogram | None]
 
 
+MOST_KINDS = 100_000
+"""Kinds of hops that are remembered."""
+
+
 class Observer:
     """Feeds the metrics and the access log of one runtime."""
 
@@ -95,27 +99,47 @@ class Observer:
     def _new_hop(self, key: tuple[str, str, str, str]) -> HopSeries:
         """What to count for a hop of this kind; nothing for a stage that is only logged."""
         stage, scope, name, outcome = key
-        metrics = self._metrics
-        found: HopSeries = (None, None)
-        match stage:
-            case "try":
-                found = (metrics.attempts.child(scope, name, outcome), metrics.upstream_duration.child(scope, name))
-            case "connect":
-                found = (None, metrics.connect_duration.child(scope))
-            case "wait" if outcome != "abandoned":  # the client left during the wait: no try followed
-                found = (metrics.retries.child(scope, name), None)
-            case "withheld":
-                found = (metrics.retries_withheld.child(scope, name), None)
-            case "limit":
-                found = (metrics.rate_limit_decisions.child(scope or "none", name, outcome), None)
-            case "shed":
-                found = (metrics.shed.child(scope or "none", outcome), None)
-            case "auth":
-                found = (metrics.auth.child(name, outcome), None)
-            case "fallback":
-                found = (metrics.fallbacks.child(scope or "none", name, outcome), None)
+        upstreams = stage in UPSTREAM_STAGES
+        found = self._of_upstream(*key) if upstreams else self._of_route(stage, scope or "none", name, outcome)
+        if len(self._hops) >= MOST_KINDS:  # targets that the DNS brought, and took away again
+            self._hops.clear()
         self._hops[key] = found
         return found
+
+    def _of_upstream(self, stage: str, scope: str, name: str, outcome: str) -> HopSeries:
+        metrics = self._metrics
+        match stage:
+            case "try":
+                target = metrics.named(name)
+                return metrics.attempts.child(scope, target, outcome), metrics.upstream_duration.child(scope, target)
+            case "connect":
+                return None, metrics.connect_duration.child(scope)
+            case "wait" if outcome != "abandoned":  # the client left during the wait: no try followed
+                return metrics.retries.child(scope, name), None
+            case "withheld":
+                return metrics.retries_withheld.child(scope, name), None
+        return None, None
+
+    def _of_route(self, stage: str, route: str, name: str, outcome: str) -> HopSeries:
+        metrics = self._metrics
+        match stage:
+            case "limit":
+                return metrics.rate_limit_decisions.child(route, name, outcome), None
+            case "shed":
+                return metrics.shed.child(route, outcome), None
+            case "auth":
+                return metrics.auth.child(name, outcome), None
+            case "fallback":
+                return metrics.fallbacks.child(route, name, outcome), None
+            case "hedge":
+                return metrics.hedges.child(name, outcome), None
+            case "split":
+                return metrics.splits.child(route, name), None
+            case "fault":
+                return metrics.faults.child(route, outcome), None
+            case "idempotency" if name == "begin":
+                return metrics.idempotency.child(route, outcome), None
+        return None, None
 
 
 def _upstream(call: Call, name: str) -> str:

@@ -1,85 +1,95 @@
-"""Which target takes the next try: smooth weighted round robin.
+"""Which target takes the next try: the ways of balancing by name, and the layer that gives every try its target.
 
-Every pick each eligible target gains its weight, the richest one is picked and pays the sum of all that
-gained (the algorithm is nginx's): weights 5, 1, 1 give a a b a c a a, spread out instead of in bursts.
-Eligible are targets whose circuit would admit a try, preferably ones this call has not tried yet. Pure.
+Who may take it at all is decided first (`members.py`), then one of these is chosen (`choices.py`, `peak_ewma.py`,
+`consistent_hash.py`). What is learned from tries is written at the member by what stands round them here. Pure.
 """
 
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.errors import Shed
 from gateway.exchange import Call, Reply, Target
 from gateway.pipe import Layer, Send
+from gateway.upstream.choices import Choose, in_turn, least_requests, two_choices
+from gateway.upstream.consistent_hash import ConsistentHash
+from gateway.upstream.members import Member, Members
+from gateway.upstream.peak_ewma import peak_ewma, timed
+from gateway.upstream.silence import Try, listened
+
+HOLD = 10.0
+"""Seconds for which a silent target is left alone where no breaker says how long: its `open_for` unless set."""
 
 
-class Picker(Protocol):
-    """A way to choose among the targets of one upstream."""
+class Picker:
+    """Chooses among the targets of one upstream."""
 
-    def pick(self, tried: Sequence[Target]) -> Target:
-        """The target for the next try of a call that has tried `tried`. Raises Shed if none would admit it."""
+    __slots__ = ("_choose", "elsewhere", "members", "replace", "watch")
 
+    def __init__(self, members: Members, choose: Choose, watch: Callable[[Send], Try]) -> None:
+        self._choose = choose
+        self.members = members
+        self.watch = watch  # makes of a Send a Try that learns
+        self.elsewhere: Callable[[Call], bool] = members.elsewhere
+        self.replace: Callable[[Sequence[Member]], None] = members.replace
 
-class Seat:
-    """One target's turn in the round."""
-
-    __slots__ = ("circuit", "credit", "target", "weight")
-
-    def __init__(self, target: Target, weight: int) -> None:
-        self.target = target
-        self.circuit = target.circuit
-        self.weight = weight
-        self.credit = 0
-
-
-class RoundRobin:
-    """Smooth weighted round robin over `targets`; equal weights when none are given."""
-
-    __slots__ = ("_only", "_seats")
-
-    def __init__(self, targets: Sequence[Target], weights: Sequence[int] = ()) -> None:
-        if not targets:
-            raise ValueError("an upstream needs a target")
-        pairs = zip(targets, weights or [1] * len(targets), strict=True)
-        self._seats = [Seat(target, weight) for target, weight in pairs]
-        self._only = self._seats[0] if len(self._seats) == 1 else None
-
-    def pick(self, tried: Sequence[Target]) -> Target:
-        only = self._only
+    def pick(self, call: Call) -> Target:
+        """The target for the next try of this call. Raises Shed when there is none."""
+        only = self.members.only
         if only is not None:
             if only.circuit.ready():
                 return only.target
-            raise self._all_open()
-        seats = [seat for seat in self._seats if seat.circuit.ready()]
-        if not seats:
-            raise self._all_open()
-        if tried:
-            seats = [seat for seat in seats if seat.target not in tried] or seats
-        best = seats[0]
-        paid = 0
-        for seat in seats:
-            paid += seat.weight
-            seat.credit += seat.weight
-            if seat.credit > best.credit:
-                best = seat
-        best.credit -= paid
-        return best.target
+            raise self.members.all_open([only])
+        fit = self.members.eligible(call)
+        return fit[0].target if len(fit) == 1 else self._choose(fit, call).target
 
-    def _all_open(self) -> Shed:
-        return Shed("circuit_open", 503, retry_after=min(seat.circuit.time_left() for seat in self._seats))
+
+def picker(
+    kind: str,
+    members: Sequence[Member],
+    *,
+    clock: Callable[[], float],
+    dice: Callable[[], float],
+    key_of: Callable[[Call], bytes] | None = None,
+    hold: float = HOLD,
+    panic: float = 0.0,
+    slow_start: float = 0.0,
+) -> Picker:
+    """Balancing of `kind`: round_robin, least_requests, random, peak_ewma, or hash, which needs `key_of`.
+
+    `dice` gives numbers from 0 to 1, `panic` is a share, times are seconds; `hold` is the breaker's open_for.
+    """
+    those = Members(members, clock=clock, dice=dice, hold=hold, panic=panic, slow_start=slow_start)
+
+    def watch(send: Send) -> Try:
+        return listened(send, clock)
+
+    match kind:
+        case "round_robin":
+            return Picker(those, in_turn, watch)
+        case "least_requests":
+            return Picker(those, least_requests, watch)
+        case "random":
+            return Picker(those, two_choices(dice), watch)
+        case "peak_ewma":
+            return Picker(those, peak_ewma(clock, dice), lambda send: timed(listened(send, clock), clock))
+        case "hash" if key_of is not None:
+            return Picker(those, ConsistentHash(those, key_of), watch)
+    raise ValueError(f"no way of balancing: {kind}")
 
 
 def balance(picker: Picker) -> Layer:
-    """Give every try its target."""
-    pick = picker.pick
+    """Give every try its target. Nothing is learned where there is no other target to go to."""
+    pick, members = picker.pick, picker.members
 
     def layer(send: Send) -> Send:
+        watched = picker.watch(send)
+
         # Not async itself: a coroutine that only awaits another costs 0.2 µs for nothing.
         def balanced(call: Call) -> Awaitable[Reply]:
-            target = pick(call.tried)
+            target = pick(call)
             call.target = target
             call.tried.append(target)
-            return send(call)
+            if members.alone:
+                return send(call)
+            return watched(call, members.seats[target])
 
         return balanced
 

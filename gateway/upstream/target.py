@@ -5,7 +5,7 @@ import time
 from gateway.errors import DeadlinePassed, GatewayError, UpstreamFailed
 from gateway.exchange import Call, Hop, Reply
 from gateway.http.client import UpstreamConnection
-from gateway.http.forward import Forwarder
+from gateway.http.forward import Heads
 from gateway.http.pool import Pool
 from gateway.resilience.breaker import Circuit
 from gateway.resilience.verdict import kind_of
@@ -23,7 +23,7 @@ class HttpTarget:
         *,
         authority: bytes,
         pool: Pool,
-        forwarder: Forwarder,
+        forwarder: Heads,
         circuit: Circuit,
         try_timeout: float,
     ) -> None:
@@ -37,6 +37,10 @@ class HttpTarget:
 
     def __repr__(self) -> str:
         return f"<HttpTarget {self.name} of {self.upstream}>"
+
+    @property
+    def busy(self) -> int:
+        return self.pool.busy
 
     async def send(self, call: Call) -> Reply:
         """One try, to the head of the reply. Raises UpstreamFailed, DeadlinePassed, Shed."""

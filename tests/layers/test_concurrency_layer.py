@@ -15,7 +15,7 @@ from gateway.resilience.breaker import Breaker, State, judged
 from gateway.resilience.budget import RetryBudget
 from gateway.resilience.deadline import deadline
 from gateway.resilience.retry import RetryPolicy, retry
-from gateway.upstream.balance import RoundRobin, balance
+from gateway.upstream.balance import balance
 from tests.fakes import (
     Chunks,
     Clock,
@@ -26,6 +26,7 @@ from tests.fakes import (
     delayed,
     explosive,
     failing,
+    in_turn,
     make_call,
     replying,
     to_target,
@@ -257,7 +258,7 @@ class Road:
             retry(policy, RetryBudget(0.2), clock=self.clock, dice=Dice(), sleep=self.sleep),
             limited("up", lambda call: gate, self.clock),
             adaptive(gradient, gate, self.clock) if gradient is not None else None,
-            balance(RoundRobin([FakeTarget("a", self.circuit, send)])),
+            balance(in_turn([FakeTarget("a", self.circuit, send)])),
             judged(),
             to=to_target,
         )

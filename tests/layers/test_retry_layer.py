@@ -1,4 +1,6 @@
+import asyncio
 import random
+from collections.abc import Callable
 from email.utils import formatdate
 
 import pytest
@@ -8,7 +10,8 @@ from gateway.exchange import Body, Call, Headers, Reply
 from gateway.pipe import Send
 from gateway.resilience.budget import RetryBudget
 from gateway.resilience.retry import RetryPolicy, retry
-from tests.fakes import Chunks, Clock, Dice, FakeTarget, Script, Sleep, make_call, read_all, stages
+from gateway.upstream.balance import balance
+from tests.fakes import Chunks, Clock, Dice, FakeTarget, Script, Sleep, in_turn, make_call, read_all, stages, to_target
 
 WALL = 1_770_000_000.0
 UNREACHABLE = UpstreamFailed("upstream_unreachable", sent=False)
@@ -40,6 +43,8 @@ class Bench:
         falls: float = 1.0,
         base: float = 0.1,
         cap: float = 0.5,
+        elsewhere: Callable[[Call], bool] = lambda call: False,
+        attempts_header: bool = False,
     ) -> None:
         self.clock = Clock()
         self.sleep = Sleep(self.clock)
@@ -54,6 +59,8 @@ class Bench:
         layer = retry(
             policy,
             budget or RetryBudget(0.2),
+            elsewhere=elsewhere,
+            attempts_header=attempts_header,
             clock=self.clock,
             wall=lambda: WALL,
             dice=Dice(falls),
@@ -290,3 +297,105 @@ async def test_the_default_dice_spread_the_waits_over_the_whole_interval() -> No
         await layer(Script(RESET, Reply(200, [])))(make_call())
     assert 0.0 <= min(sleep.waits) < 0.05
     assert 0.95 < max(sleep.waits) <= 1.0
+
+
+# -- another target -------------------------------------------------------------------------------------
+
+
+async def test_each_retry_goes_to_a_target_that_has_not_been_tried_as_long_as_there_is_one() -> None:
+    targets = [FakeTarget(name, send=Script(RESET, RESET)) for name in "abc"]
+    call = make_call()
+    with pytest.raises(UpstreamFailed):
+        await Bench(balance(in_turn(targets))(to_target), attempts=5).send(call)
+    assert {target.name for target in call.tried[:3]} == {"a", "b", "c"}
+    assert len(call.tried) == 5
+
+
+@pytest.mark.parametrize("outcome", [UNREACHABLE, TIMEOUT, RESET, Reply(503, []), Reply(502, [])], ids=repr)
+async def test_another_target_is_asked_at_once(outcome: Reply | UpstreamFailed) -> None:
+    bench = Bench(Script(outcome, Reply(200, [])), elsewhere=lambda call: True)
+    assert (await bench.send(make_call())).status == 200
+    assert bench.sleep.waits == [0.0]
+
+
+async def test_what_has_been_tried_already_is_waited_for() -> None:
+    others = [True, True, False]
+    bench = Bench(Script(*[RESET] * 3, Reply(200, [])), attempts=4, elsewhere=lambda call: others.pop(0))
+    await bench.send(make_call())
+    assert bench.sleep.waits == pytest.approx([0.0, 0.0, 0.4])
+
+
+async def test_a_503_that_asks_for_time_speaks_for_its_own_target_alone() -> None:
+    busy = Reply(503, [(b"retry-after", b"30")])
+    bench = Bench(Script(busy, Reply(200, [])), elsewhere=lambda call: True)
+    assert (await bench.send(make_call())).status == 200
+    assert bench.sleep.waits == [0.0]
+
+
+async def test_a_429_that_asks_for_time_gets_it_whatever_other_targets_there_are() -> None:
+    limited = Reply(429, [(b"retry-after", b"3")])
+    bench = Bench(Script(limited, Reply(200, [])), elsewhere=lambda call: True)
+    assert (await bench.send(make_call())).status == 200
+    assert bench.sleep.waits == [3.0]
+
+
+async def test_going_elsewhere_at_once_costs_budget_and_keeps_the_deadline() -> None:
+    call = make_call()
+    bench = Bench(Script(RESET), budget=RetryBudget(0.0, floor=0), elsewhere=lambda call: True)
+    with pytest.raises(UpstreamFailed):
+        await bench.send(call)
+    assert stages(call) == [("withheld", "budget")]
+    call = make_call()
+    bench = Bench(Script(RESET), elsewhere=lambda call: True)
+    call.deadline = bench.clock()
+    with pytest.raises(UpstreamFailed):
+        await bench.send(call)
+    assert stages(call) == [("withheld", "deadline")]
+
+
+async def test_a_post_that_the_gateway_repeats_safely_is_retried_after_it_was_sent() -> None:
+    call = make_call("POST")
+    call.repeatable = True
+    assert (await Bench(Script(TIMEOUT, Reply(201, []))).send(call)).status == 201
+
+
+# -- the number of tries --------------------------------------------------------------------------------
+
+
+def numbered(*outcomes: Reply | BaseException) -> Bench:
+    target = FakeTarget(send=Script(*outcomes))
+    return Bench(balance(in_turn([target]))(to_target), attempts_header=True)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "tries"),
+    [
+        ([Reply(200, [])], 1),
+        ([RESET, Reply(200, [])], 2),
+        ([RESET, RESET, RESET], 3),
+        ([RESET, DeadlinePassed()], 2),
+        ([asyncio.CancelledError()], 1),
+    ],
+    ids=["at once", "one retry", "all failed", "too late", "the client left"],
+)
+async def test_the_reply_says_how_many_tries_there_were_whatever_came_of_them(
+    outcomes: list[Reply | BaseException], tries: int
+) -> None:
+    call = make_call()
+    call.added = b"x-before: 1\r\n"
+    await asyncio.gather(numbered(*outcomes).send(call), return_exceptions=True)
+    assert call.added == b"x-before: 1\r\nx-gateway-attempts: %d\r\n" % tries
+
+
+async def test_tries_at_two_upstreams_are_said_in_one_line() -> None:
+    call = make_call()
+    await numbered(Reply(503, []), Reply(503, []), Reply(503, [])).send(call)
+    call.added += b"x-between: 1\r\n"
+    await numbered(Reply(200, [])).send(call)
+    assert call.added == b"x-between: 1\r\nx-gateway-attempts: 4\r\n"
+
+
+async def test_without_the_option_nothing_is_said() -> None:
+    call = make_call()
+    await Bench(Script(RESET, Reply(200, []))).send(call)
+    assert call.added == b""

@@ -12,7 +12,7 @@ from gateway.resilience.budget import RetryBudget
 from gateway.resilience.deadline import deadline
 from gateway.resilience.fallback import Static, fallback
 from gateway.resilience.retry import RetryPolicy, retry
-from gateway.upstream.balance import RoundRobin, balance
+from gateway.upstream.balance import balance
 from tests.fakes import (
     Chunks,
     Clock,
@@ -22,6 +22,7 @@ from tests.fakes import (
     Sleep,
     delayed,
     failing,
+    in_turn,
     make_call,
     replying,
     stages,
@@ -61,7 +62,7 @@ class Road:
             fallback([DEGRADED], self.clock) if covered else None,
             deadline(10.0, self.clock),
             retry(policy, RetryBudget(0.2), clock=self.clock, dice=Dice(), sleep=self.sleep),
-            balance(RoundRobin(self.targets)),
+            balance(in_turn(self.targets)),
             judged(),
             to=to_target,
         )
@@ -127,7 +128,7 @@ async def test_a_client_that_leaves_while_a_retry_waits_leaves_nothing_behind() 
 
     policy = RetryPolicy(attempts=3, on=["503"], methods=["GET"], base=0.1, cap=1.0, replay_limit=0)
     layer = retry(policy, RetryBudget(0.2), clock=road.clock, sleep=for_ever)
-    send, call = pipe(layer, balance(RoundRobin(road.targets)), judged(), to=to_target), make_call()
+    send, call = pipe(layer, balance(in_turn(road.targets)), judged(), to=to_target), make_call()
     task = asyncio.ensure_future(send(call))
     await entered.wait()
     task.cancel()
@@ -167,7 +168,7 @@ async def test_concurrent_calls_keep_their_retries_apart() -> None:
     sleep = Sleep(clock)
     policy = RetryPolicy(attempts=3, on=["connect_failure"], methods=["GET"], base=0.1, cap=1.0, replay_limit=0)
     layer = retry(policy, RetryBudget(0.2), clock=clock, sleep=sleep)
-    send = pipe(layer, balance(RoundRobin([FakeTarget()])), to=third_time_lucky)
+    send = pipe(layer, balance(in_turn([FakeTarget()])), to=third_time_lucky)
     calls = [make_call() for _ in range(50)]
     replies = await asyncio.gather(*(send(call) for call in calls))
     assert {tuple(reply.headers) for reply in replies} == {((b"x-tries", b"3"),)}

@@ -268,7 +268,11 @@ async def test_what_was_lifted_is_valid_again(client, copy, clock):
     said = await ask(client, "DELETE", f"/api/v1/revocations/{made['id']}")
     assert said["lifted"]["consumer"] == "ada"
     assert not (await records(copy, clock)).revoked(ada)
-    assert await ask(client, "GET", "/api/v1/revocations") == {"revocations": [], "durable": False}
+    assert await ask(client, "GET", "/api/v1/revocations") == {
+        "revocations": [],
+        "durable": False,
+        "in_force": True,
+    }
 
 
 async def test_what_nobody_would_look_at_is_not_written(client, running, tmp_path):

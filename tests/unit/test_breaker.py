@@ -1,9 +1,9 @@
 import pytest
 
 from gateway.errors import Shed
-from gateway.resilience.breaker import ALWAYS, Breaker, State
+from gateway.resilience.breaker import ALWAYS, Breaker, SlowCalls, State
 from gateway.resilience.verdict import Verdict
-from tests.fakes import Clock
+from tests.fakes import Clock, Dice
 
 SUCCESS, FAILURE, NEUTRAL = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NEUTRAL
 CLOSED, HALF_OPEN, OPEN = State.CLOSED, State.HALF_OPEN, State.OPEN
@@ -16,8 +16,9 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def circuit(clock: Clock) -> Breaker:
+def built(
+    clock: Clock, slow_calls: SlowCalls | None = None, open_for_max: float | None = None, dice: float = 0.0
+) -> Breaker:
     changes.clear()
     return Breaker(
         "a",
@@ -29,7 +30,15 @@ def circuit(clock: Clock) -> Breaker:
         trials=2,
         clock=clock,
         on_change=lambda circuit, old, new: changes.append((circuit.name, old, new)),
+        open_for_max=open_for_max,
+        slow_calls=slow_calls,
+        dice=Dice(dice),
     )
+
+
+@pytest.fixture
+def circuit(clock: Clock) -> Breaker:
+    return built(clock)
 
 
 def settle(circuit: Breaker, *verdicts: Verdict) -> None:
@@ -194,3 +203,187 @@ def test_without_a_breaker_everything_is_admitted_for_ever() -> None:
     for _ in range(100):
         ALWAYS.admit().settle(FAILURE)
     assert (ALWAYS.ready(), ALWAYS.state, ALWAYS.time_left()) == (True, CLOSED, 0.0)
+
+
+@pytest.fixture
+def timed(clock: Clock) -> Breaker:
+    """80 % slow tries open it; what takes 0.06 s is slow, and ten of those fit into the window."""
+    return built(clock, SlowCalls(over=0.05, rate=0.8))
+
+
+def take(circuit: Breaker, clock: Clock, seconds: float, verdict: Verdict = SUCCESS, times: int = 1) -> None:
+    for _ in range(times):
+        permit = circuit.admit()
+        clock.advance(seconds)
+        permit.settle(verdict)
+
+
+def test_a_share_of_slow_answers_opens_it_once_there_are_enough_requests(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.01, times=2)
+    take(timed, clock, 0.06, times=7)
+    assert timed.state is CLOSED, "9 requests are too few to speak of a share"
+    take(timed, clock, 0.06)
+    assert timed.state is OPEN
+
+
+def test_fewer_slow_answers_than_the_share_leave_it_closed(timed: Breaker, clock: Clock) -> None:
+    for _ in range(10):
+        take(timed, clock, 0.01)
+        take(timed, clock, 0.06, times=3)
+    assert timed.state is CLOSED
+
+
+def test_an_answer_that_takes_exactly_the_limit_is_not_slow(clock: Clock) -> None:
+    circuit = built(clock, SlowCalls(over=0.0625, rate=0.8))
+    take(circuit, clock, 0.0625, times=50)
+    assert circuit.state is CLOSED
+
+
+def test_a_slow_answer_is_not_a_failure_in_a_row(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.01, FAILURE, times=2)
+    take(timed, clock, 0.06)
+    take(timed, clock, 0.01, FAILURE, times=2)
+    assert timed.state is CLOSED
+    take(timed, clock, 0.01, FAILURE)
+    assert timed.state is OPEN
+
+
+def test_a_failure_that_took_long_counts_as_slow_as_well(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.06, FAILURE, times=2)
+    take(timed, clock, 0.06, times=7)
+    assert timed.state is CLOSED
+    take(timed, clock, 0.06)
+    assert timed.state is OPEN
+
+
+def test_a_client_that_left_after_a_long_time_is_neither_slow_nor_counted(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.06, NEUTRAL, times=50)
+    take(timed, clock, 0.06, times=9)
+    assert timed.state is CLOSED
+
+
+def test_slow_answers_older_than_the_window_are_forgotten(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.06, times=9)
+    clock.advance(11.0)
+    take(timed, clock, 0.06, times=9)
+    assert timed.state is CLOSED
+
+
+def test_it_opens_again_when_its_trials_are_as_slow_as_before(timed: Breaker, clock: Clock) -> None:
+    take(timed, clock, 0.06, times=10)
+    clock.advance(5.0)
+    take(timed, clock, 0.06)
+    assert timed.state is HALF_OPEN, "one slow trial of two is less than 80 %"
+    take(timed, clock, 0.06)
+    assert timed.state is OPEN
+    clock.advance(5.0)
+    take(timed, clock, 0.06)
+    take(timed, clock, 0.01)
+    assert timed.state is CLOSED
+    take(timed, clock, 0.06, times=9)
+    assert timed.state is CLOSED, "what was slow before it opened is forgotten"
+
+
+def test_a_late_slow_answer_of_an_earlier_closed_time_does_not_count(timed: Breaker, clock: Clock) -> None:
+    late = [timed.admit() for _ in range(10)]
+    take(timed, clock, 0.01, FAILURE, times=3)
+    clock.advance(5.0)
+    take(timed, clock, 0.01, times=2)
+    for permit in late:
+        permit.settle(SUCCESS)
+    assert timed.state is CLOSED
+
+
+def fail_trials(circuit: Breaker, clock: Clock) -> float:
+    """A round of trials that fails; returns the seconds for which it is open then."""
+    clock.advance(circuit.time_left())
+    settle(circuit, FAILURE)
+    return circuit.time_left()
+
+
+def test_each_failed_trial_doubles_the_open_time_up_to_the_most(clock: Clock) -> None:
+    circuit = built(clock, open_for_max=30.0)
+    settle(circuit, *[FAILURE] * 3)
+    assert circuit.time_left() == 5.0
+    assert [fail_trials(circuit, clock) for _ in range(4)] == [10.0, 20.0, 30.0, 30.0]
+
+
+def test_good_trials_bring_back_the_first_open_time(clock: Clock) -> None:
+    circuit = built(clock, open_for_max=30.0)
+    settle(circuit, *[FAILURE] * 3)
+    fail_trials(circuit, clock)
+    clock.advance(circuit.time_left())
+    settle(circuit, SUCCESS, SUCCESS, *[FAILURE] * 3)
+    assert (circuit.state, circuit.time_left()) == (OPEN, 5.0)
+
+
+def test_without_a_most_the_open_time_stays_the_same(circuit: Breaker, clock: Clock) -> None:
+    settle(circuit, *[FAILURE] * 3)
+    assert [fail_trials(circuit, clock) for _ in range(3)] == [5.0, 5.0, 5.0]
+
+
+def test_chance_cuts_off_a_tenth_of_the_open_time_at_most_and_adds_nothing(clock: Clock) -> None:
+    circuit = built(clock, open_for_max=30.0, dice=1.0)
+    settle(circuit, *[FAILURE] * 3)
+    assert circuit.time_left() == pytest.approx(4.5)
+    assert [fail_trials(circuit, clock) for _ in range(3)] == pytest.approx([9.0, 18.0, 27.0])
+
+
+def test_a_held_circuit_stays_open_until_it_is_released(circuit: Breaker, clock: Clock) -> None:
+    circuit.hold()
+    assert repr(circuit) == "<Breaker a open, held>"
+    clock.advance(1e6)
+    assert (circuit.state, circuit.held, circuit.ready(), circuit.time_left()) == (OPEN, True, False, 5.0)
+    with pytest.raises(Shed) as caught:
+        circuit.admit()
+    assert caught.value.retry_after == 5.0
+    circuit.release()
+    assert (circuit.state, circuit.held, circuit.ready(), circuit.time_left()) == (CLOSED, False, True, 0.0)
+    assert changes == [("a", CLOSED, OPEN), ("a", OPEN, CLOSED)]
+    assert repr(circuit) == "<Breaker a closed>"
+
+
+def test_holding_an_open_circuit_is_no_change_of_state_and_outlasts_its_open_time(
+    circuit: Breaker, clock: Clock
+) -> None:
+    settle(circuit, *[FAILURE] * 3)
+    circuit.hold()
+    circuit.hold()
+    assert changes == [("a", CLOSED, OPEN)]
+    clock.advance(5.0)
+    assert not circuit.ready()
+
+
+def test_tries_under_way_when_it_is_held_or_released_count_no_more(circuit: Breaker, clock: Clock) -> None:
+    before = [circuit.admit() for _ in range(3)]
+    circuit.hold()
+    circuit.release()
+    for permit in before:
+        permit.settle(FAILURE)
+    assert circuit.state is CLOSED
+    half_open(circuit, clock)
+    trials = [circuit.admit(), circuit.admit()]
+    circuit.hold()
+    for permit in trials:
+        permit.settle(SUCCESS)
+    assert repr(circuit) == "<Breaker a open, held>"
+
+
+def test_releasing_forgets_failures_even_where_it_is_closed_already(circuit: Breaker) -> None:
+    settle(circuit, *[SUCCESS, FAILURE] * 4, FAILURE)
+    under_way = circuit.admit()
+    changes.clear()
+    circuit.release()
+    under_way.settle(FAILURE)
+    settle(circuit, FAILURE, FAILURE, SUCCESS)
+    assert (circuit.state, changes) == (CLOSED, [])
+
+
+def test_releasing_a_circuit_that_opened_by_itself_closes_it_at_once(clock: Clock) -> None:
+    circuit = built(clock, open_for_max=30.0)
+    settle(circuit, *[FAILURE] * 3)
+    fail_trials(circuit, clock)
+    circuit.release()
+    assert circuit.state is CLOSED
+    settle(circuit, *[FAILURE] * 3)
+    assert circuit.time_left() == 5.0

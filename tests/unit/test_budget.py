@@ -1,3 +1,5 @@
+import pytest
+
 from gateway.resilience.budget import RetryBudget
 
 
@@ -45,3 +47,19 @@ def test_a_storm_adds_at_most_a_fifth_to_the_load() -> None:
         budget.request(100.0 + n / 250)
         retries += taken(budget, 100.0 + n / 250, 2)
     assert 900 <= retries <= 1005
+
+
+@pytest.mark.parametrize("rate", [2.5, 10.0, 1000.0])
+def test_h11_no_ten_seconds_of_a_storm_see_more_retries_than_a_fifth_of_the_requests_or_the_floor(rate: float) -> None:
+    """Every request fails and asks for two retries, at a steady rate, for a minute."""
+    budget = RetryBudget(0.2)
+    retried = []
+    for n in range(int(60 * rate)):
+        now = 100.0 + n / rate
+        budget.request(now)
+        retried += [now] * taken(budget, now, 2)
+    for start in range(100, 151):
+        within = sum(start <= now < start + 10 for now in retried)
+        # The window slides in tenths: one of them may count on either side.
+        assert within <= max(5, 0.2 * rate * 11)
+    assert len(retried) >= 0.18 * 60 * rate, "and it is used"

@@ -185,6 +185,34 @@ def test_what_is_no_gateway_is_one_line(played, why, capsys):
     assert err.count("\n") == 1
 
 
+def through(status, body, content_type="application/problem+json"):
+    """A reply of a listener for clients."""
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}X-Request-Id: 7f3a\r\nVia: 1.1 gateway\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        through(404, '{"code": "no_route", "instance": "7f3a"}'),
+        through(401, '{"code": "unauthenticated", "instance": "7f3a"}'),
+        through(404, "<html>", "text/html"),
+    ],
+    ids=["no route", "a route for all", "an upstream's page"],
+)
+def test_the_listener_for_clients_is_told_apart(raw, capsys):
+    with saying(raw) as url:
+        assert main(["reload", "--admin", url]) == 1
+    said = f"{url} is where a gateway listens for clients, not for operators: --admin takes its listen.admin\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_an_admin_listener_may_stand_behind_another_gateway(capsys):
+    with saying(through(500, '{"code": "internal", "detail": "worker 2 did not prepare"}')) as url:
+        assert main(["reload", "--admin", url]) == 1
+    assert capsys.readouterr() == ("", "not reloaded: worker 2 did not prepare\n")
+
+
 @pytest.mark.parametrize(
     "raw",
     [

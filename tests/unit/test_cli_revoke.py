@@ -102,6 +102,21 @@ def test_what_is_refused_is_told_in_words(revoke, instance, words, said, capsys)
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "doubt"),
+    [
+        ("acmee", "it is revoked, but no consumer 'acmee' is configured (did you mean 'acme'?)\n"),
+        ("acme", ""),
+        ("auth0|5f7c8ec7c33c6c004bbafe82", ""),  # whom tokens name need not be configured
+    ],
+)
+def test_a_name_that_is_nearly_a_consumers_is_revoked_with_a_hint(revoke, instance, name, doubt, capsys):
+    instance.ledger.durable = True
+    assert revoke("--consumer", name) == 0
+    assert capsys.readouterr().err == doubt
+    assert only(instance).consumer == name
+
+
 def test_a_consumer_from_before_now(revoke, instance, capsys):
     before = time.time()
     assert revoke("--consumer", "acme", "--issued-before", "now", "--json") == 0
@@ -219,7 +234,20 @@ def test_the_list_as_json(revoke, capsys):
     made = json.loads(capsys.readouterr().out)
     assert revoke("--list", "--json") == 0
     durable = made.pop("durable")
-    assert json.loads(capsys.readouterr().out) == {"revocations": [made], "durable": durable}
+    assert json.loads(capsys.readouterr().out) == {"revocations": [made], "durable": durable, "in_force": True}
+
+
+def test_a_list_that_nobody_looks_at_says_so(revoke, instance, tmp_path, capsys):
+    assert revoke("--jti", "7f3a") == 0
+    instance.settings = settings(tmp_path, NO_REVOCATION)
+    capsys.readouterr()
+    assert revoke("--list") == 0
+    out, err = capsys.readouterr()
+    assert "7f3a" in out
+    assert err == "auth.revocation is off in the configuration: nothing of this is in force\n"
+    assert revoke("--list", "--json") == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["in_force"], err) == (False, "")
 
 
 def test_a_revocation_is_lifted_once(revoke, instance, capsys):

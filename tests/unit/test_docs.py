@@ -87,7 +87,7 @@ def models_in(annotation: Any) -> Iterator[tuple[str, type[Section]]]:
 def _type_of(model: type[Section]) -> str:
     """How a heading tells sections of one place apart: ` (api_key)`; the first of them needs no mark."""
     kind = model.model_fields.get("type")
-    written = get_args(kind.annotation)[0] if kind is not None else "jwt"
+    written = get_args(kind.annotation)[0] if kind is not None and kind.is_required() else "jwt"
     return "" if written == "jwt" else f" ({written})"
 
 
@@ -225,11 +225,11 @@ upstreams:
   orders:
     targets: [http://127.0.0.1:9001]
     timeouts: {try: 30, total: 10s}
-    health: {path: /up}
 routes:
   - name: orders
     match: {path: /orders/**, methods: [get]}
     rate_limit: [standrad]
+    cache: {ttl: 30s}
     upstream: orders
 rate_limits:
   standard: {by: consumer, limit: 100/minute}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import DeadlinePassed, Shed, UpstreamFailed
+from gateway.http import resolving
 from gateway.http.client import UpstreamConnection
 from gateway.http.pool import Pool
 
@@ -245,3 +246,51 @@ async def test_a_closed_pool_closes_what_comes_back(listener: Listener) -> None:
     pool.release(used)
     assert used.transport.is_closing()
     await become(pool, 0, 0)
+
+
+async def test_connections_are_made_while_the_dns_is_away(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = False
+
+    async def system(host: str, port: int) -> list[str]:
+        if away:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(resolving, "system", system)
+    monkeypatch.setattr(resolving, "FRESH", 0.0)
+    pool = Pool("orders.internal", listener.port)
+    first = await pool.connect(soon())
+    away = True
+    second = await pool.connect(soon())
+    first.abort()
+    second.abort()
+    await become(pool, 0, 0)
+
+
+async def test_a_name_that_never_led_anywhere_is_an_upstream_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def system(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(resolving, "system", system)
+    pool = Pool("orders.internal", 80)
+    with pytest.raises(UpstreamFailed) as failure:
+        await pool.connect(soon())
+    assert (failure.value.code, failure.value.sent) == ("upstream_unreachable", False)
+    assert pool.busy == 0
+
+
+async def test_a_lookup_without_end_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
+
+    async def system(host: str, port: int) -> list[str]:
+        await over.wait()
+        return []
+
+    monkeypatch.setattr(resolving, "system", system)
+    pool = Pool("orders.internal", 80, connect_timeout=0.01)
+    with pytest.raises(UpstreamFailed):
+        await pool.connect(soon())
+    assert pool.busy == 0
+    over.set()

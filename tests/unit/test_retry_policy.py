@@ -60,6 +60,24 @@ def test_a_method_that_may_do_things_twice_is_retried_only_when_it_did_not_or_th
     assert policy(methods=[*METHODS, method]).stands(make_call(method), outcome, None) == listed
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("methods", [[], METHODS])
+@pytest.mark.parametrize("outcome", [UNREACHABLE, STALE, TIMEOUT, RESET, MALFORMED, Reply(503, [])], ids=repr)
+def test_what_the_gateway_itself_repeats_safely_is_retried_like_an_idempotent_method(
+    method: str, methods: list[str], outcome: Reply | BaseException
+) -> None:
+    call = make_call(method)
+    call.repeatable = True
+    assert policy(methods=methods).stands(call, outcome, None) == ""
+
+
+@pytest.mark.parametrize("outcome", [Shed("circuit_open"), DeadlinePassed(), ClientGone(), Reply(500, [])], ids=repr)
+def test_what_no_retry_can_help_stands_for_them_as_well(outcome: Reply | BaseException) -> None:
+    call = make_call("POST")
+    call.repeatable = True
+    assert policy().stands(call, outcome, None) == FINAL
+
+
 @pytest.mark.parametrize(
     ("method", "methods", "asked", "answer"),
     [

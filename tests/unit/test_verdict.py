@@ -32,6 +32,8 @@ SUCCESS, FAILURE, NEUTRAL = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NEUTRAL
         (DeadlinePassed(), "deadline_passed", FAILURE),
         (Shed("circuit_open"), "open", NEUTRAL),
         (Shed("overloaded"), "overloaded", NEUTRAL),
+        (Shed("upstream_quota"), "quota", NEUTRAL),
+        (Shed("no_healthy_target"), "no_healthy_target", NEUTRAL),
         (Refused("forbidden", 403), "forbidden", NEUTRAL),
         (ClientGone(), "client_gone", NEUTRAL),
         (GatewayError(), "internal", NEUTRAL),
@@ -60,3 +62,8 @@ def test_5xx_stands_for_every_such_status_and_for_a_reply_that_broke_off() -> No
 
 def test_timeout_covers_the_deadline_of_the_call_too() -> None:
     assert kinds(["timeout", "429"]) == {"timeout", "deadline_passed", "429"}
+
+
+def test_a_deadline_that_the_caller_has_set_says_nothing_about_the_target() -> None:
+    assert judge(DeadlinePassed(), hurried=True) is Verdict.NEUTRAL
+    assert judge(UpstreamFailed("upstream_timeout", sent=True), hurried=True) is Verdict.FAILURE

@@ -1,0 +1,52 @@
+"""What becomes of a route's requests besides the plain way to one upstream: keys of `routes[]`."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gateway.config.fields import (
+    AsWhole,
+    Duration,
+    DurationOrZero,
+    HeaderName,
+    PositiveShare,
+    Section,
+    Text,
+    Weight,
+    refuse,
+)
+
+Split = Annotated[dict[Text, Weight], Field(min_length=1)]
+"""Weights by upstream; 0 for none."""
+
+
+class Mirror(Section):
+    """Sends copies of requests to another upstream, too; its replies go nowhere."""
+
+    upstream: Text
+    share: PositiveShare = 1.0
+
+
+class FaultInjection(Section):
+    """A rehearsal: some requests are delayed, or answered with an error, before they reach the upstream."""
+
+    share: PositiveShare = 1.0
+    status: Annotated[int, Field(ge=400, le=599), AsWhole] | None = None
+    """Answered with this. Absent: only delayed."""
+    delay: DurationOrZero = 0.0
+    header: HeaderName | None = None
+    """Only requests that carry this header."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.status is None and not self.delay:
+            refuse([((), "does nothing: give it a status or a delay")])
+        return self
+
+
+class Idempotency(Section):
+    """Requests with a key are done once: the first reply is kept, and repetitions get it."""
+
+    header: HeaderName = "Idempotency-Key"
+    keep: Duration = 86400.0
+    """How long a reply is kept."""
