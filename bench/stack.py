@@ -5,7 +5,6 @@ the upstream, metrics. Parsing, writing and the kernel are left to bench.wire.
 """
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import cast
 
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +30,18 @@ TARGET = "targets: [http://127.0.0.1:9001]"
 OFF = {"retry": "retry: off", "breaker": "breaker: off"}
 AUTH = f'auth: {{providers: [idp], scopes: ["{SCOPE}"]}}'
 LIMIT = "rate_limit: [standard]"
+TARGETS = "targets: [http://127.0.0.1:9001, http://127.0.0.1:9002]"
+WATCHED = ("health: {path: /healthz}", "eject: {}", "slow_start: 10s")
+RESILIENCE = (
+    TARGETS,
+    *WATCHED,
+    "balance: peak_ewma",
+    "hedge: {after: p95}",
+    "quota: {respect: true}",
+    "timeouts: {header: X-Request-Timeout-Ms}",
+    "retry: {attempts_header: true}",
+    "breaker: {slow_calls: {over: 1s}, open_for_max: 5m}",
+)
 FALLBACK = "fallback: [{on: [5xx], status: 200, json: {}}]"
 
 
@@ -44,6 +56,7 @@ class AlwaysIdle:
     """A pool that always has one of them."""
 
     connection = Answering()
+    busy = 0
 
     def take(self) -> Answering:
         return self.connection
@@ -60,7 +73,7 @@ class Nowhere:
 
 
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
-    # name: what the route has, what the upstream has, access log
+    # name: what the route has, what the upstream has (a stage that is off unless named, or a setting), access log
     "bare": ((), (), False),
     "+ access log": ((), (), True),
     "+ token and scope": ((AUTH,), (), False),
@@ -68,7 +81,14 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "+ retry": ((), ("retry",), False),
     "+ breaker": ((), ("breaker",), False),
     "+ fallback": ((FALLBACK,), (), False),
+    "+ two targets": ((), (TARGETS,), False),
+    "+ peak EWMA": ((), (TARGETS, "balance: peak_ewma"), False),
+    "+ health and ejection": ((), (TARGETS, *WATCHED), False),
+    "+ hedge": ((), (TARGETS, "hedge: {after: p95}"), False),
+    "+ quota": ((), ("quota: {respect: true}",), False),
+    "+ deadline header": ((), ("timeouts: {header: X-Request-Timeout-Ms}",), False),
     "full policy": ((AUTH, LIMIT, FALLBACK), ("retry", "breaker"), True),
+    "all of resilience": ((FALLBACK,), RESILIENCE, False),
 }
 
 
@@ -77,7 +97,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help=f"batches of {BATCH} requests (default: 15)")
     rounds = max(1, parser.parse_args().rounds)
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        costs = asyncio.run(measure(Path(temporary), rounds))
+        costs = uvloop.run(measure(Path(temporary), rounds))
     bare = median(costs["bare"])
     machine = describe()
     table = Table(caption=f"{machine['cpu']}, Python {sys.version.split()[0]}")
@@ -121,7 +141,8 @@ async def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def runtime(folder: Path, on_route: tuple[str, ...], on_upstream: tuple[str, ...], logged: bool) -> Runtime:
     """The runtime of one variant, its upstream connections replaced."""
-    upstream = ", ".join([TARGET, *(off for stage, off in OFF.items() if stage not in on_upstream)])
+    settings = {each.partition(":")[0]: each for each in (TARGET, *OFF.values(), *on_upstream)}
+    upstream = ", ".join(setting for setting in settings.values() if ":" in setting)
     route = ", ".join(["name: orders", "match: {path: /orders/**}", *on_route, "upstream: orders"])
     file = folder / "routes.yaml"
     file.write_text(f"""

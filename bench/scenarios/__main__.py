@@ -5,14 +5,11 @@ under the same requests. The exit status is 1 when the gateway misses a bound.
 """
 
 import argparse
-import asyncio
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 
 import uvloop
@@ -21,18 +18,13 @@ from rich.table import Table
 
 from bench.machine import keep
 from bench.processes import cores, free_port
-from bench.scenarios.callers import Asked, Load
-from bench.scenarios.catalogue import AFTER, BACK_WITHIN, SCENARIOS, TROUBLE, Scenario
-from bench.scenarios.faulty import Target, Zero, targets
-from bench.scenarios.figures import Figures, figures, first_answers, missed
+from bench.scenarios.catalogue import SCENARIOS, TROUBLE, Scenario
+from bench.scenarios.course import Recovery, live
+from bench.scenarios.faulty import Zero, targets
+from bench.scenarios.figures import Figures, figures, missed
 from bench.scenarios.proxies import SYSTEMS, System
 
 SEED = 20261121
-WARM_UP = 30
-"""Requests before the zero hour."""
-QUIET = 1.0
-"""Seconds without a failure after which all is well again."""
-SIGNALS = {"kill": (signal.SIGKILL, None), "stop": (signal.SIGSTOP, signal.SIGCONT)}
 HEADINGS = ("succeeded", "failed", "p50 ms", "p99 ms", "longest ms", "attempts", "quiet after s", "used after s")
 
 console = Console()
@@ -104,61 +96,8 @@ def measure(scenario: Scenario, system: System, seconds: float, core: int | None
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, targets(places, zero, SEED) as running:
         port, proxy = system.start(Path(folder), system.settings([*ports.values()]), core)
         with proxy:
-            made = uvloop.run(live(scenario, port, trouble, zero, running))
+            made = uvloop.run(live(scenario, port, trouble, zero, running, Recovery(scenario, trouble[1])))
         return figures(scenario, made, trouble, sum(target.asked(*trouble) for target in running))
-
-
-async def live(
-    scenario: Scenario, port: int, trouble: tuple[float, float], zero: Zero, running: Sequence[Target]
-) -> list[Asked]:
-    """All requests until the end."""
-    recovery = Recovery(scenario, trouble[1])
-    load = Load(port, scenario.rate, recovery.heard)
-    await load.warm_up(WARM_UP)
-    hour = zero.strike()
-    signals = asyncio.create_task(send_signals(scenario, trouble, running))
-    try:
-        return await load.run(hour, recovery.ended)
-    finally:
-        signals.cancel()
-
-
-async def send_signals(scenario: Scenario, trouble: tuple[float, float], running: Sequence[Target]) -> None:
-    """To the troubled targets, when the trouble begins and when it ends."""
-    if not scenario.signal:
-        return
-    at_first, at_last = SIGNALS[scenario.signal]
-    begin, end = trouble
-    for wait, number in ((begin, at_first), (end - begin, at_last)):
-        await asyncio.sleep(wait)
-        if number is not None:
-            for target in running[: scenario.troubled]:
-                os.kill(target.pid, number)
-
-
-class Recovery:
-    """Watches for the moment when nothing more is to be seen."""
-
-    def __init__(self, scenario: Scenario, end: float) -> None:
-        self._scenario = scenario
-        self._end = end
-        self._answered: list[Asked] = []
-        self._failed = 0.0  # when the last failed request was due
-
-    def heard(self, asked: Asked) -> None:
-        if not asked.good:
-            self._failed = max(self._failed, asked.due)
-        elif asked.due >= self._end:
-            self._answered.append(asked)
-
-    def ended(self, now: float) -> bool:
-        """Whether to ask no more."""
-        if now < self._end + AFTER:
-            return False
-        if now > self._end + BACK_WITHIN + QUIET:
-            return True
-        back = first_answers(self._scenario, self._answered, self._end)
-        return isfinite(max(back.values())) and now > self._failed + QUIET
 
 
 def table(scenario: Scenario, found: dict[str, Figures]) -> Table:

@@ -12,7 +12,7 @@ from gateway.auth.keyset import KeySet
 from gateway.auth.providers import BadCredential
 from gateway.auth.roles import Matrix
 from gateway.cli.routes import targets_of
-from gateway.cli.stages import Stage, answering, needed, stages
+from gateway.cli.stages import Stage, needed, stages
 from gateway.config import Config
 from gateway.config.model import Route
 from gateway.config.route_auth import AllOf, RouteAuth
@@ -92,7 +92,7 @@ async def explain(config: Config, method: str, url: str, headers: Headers) -> Ex
     said["route"] = route.name
     said["params"] = dict(match.params)
     said["stages"] = stages(config, route, method)
-    said["targets"] = [url for name in answering(route) for url in targets_of(config.upstreams[name])]
+    said["targets"] = [url for name in route.upstreams for url in targets_of(config.upstreams[name])]
     await _ask_the_door(config, route, _call(method, target, headers, host, normal.query), said)
     return said
 

@@ -26,16 +26,11 @@ def stages(config: Config, route: Route, method: str) -> list[Stage]:
     """All of them; behind a split those of one upstream after those of another, though a request meets one's only."""
     door = [*_door(config, route, method), *_way(route, method)]
     found: list[Stage] = [{"stage": name, "settings": settings} for name, settings in door]
-    for upstream in answering(route):
+    for upstream in route.upstreams:
         for name, settings in _road(config.upstreams[upstream], route, method):
             stage: Stage = {"stage": name, "settings": settings}
             found.append(stage if route.split is None else {**stage, "upstream": upstream})
     return found
-
-
-def answering(route: Route) -> list[str]:
-    """The upstreams to which requests are sent: a split may give some of its own none."""
-    return [name for name in route.upstreams if route.split is None or route.split[name]]
 
 
 def needed(auth: RouteAuth, method: str) -> tuple[str | AnyOf, ...]:
@@ -72,7 +67,7 @@ def _way(route: Route, method: str) -> Iterator[tuple[str, str]]:
         yield "fault", _fault_text(route.fault)
     if route.split is not None:
         total = sum(route.split.values())
-        shares = " or ".join(f"{name} ({route.split[name]} of {total})" for name in answering(route))
+        shares = " or ".join(f"{name} ({route.split[name]} of {total})" for name in route.upstreams)
         yield "split", f"{shares}, by {route.split_by or 'chance'}"
 
 

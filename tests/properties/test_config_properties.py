@@ -30,10 +30,21 @@ GOOD: dict[str, Any] = {
     "upstreams": {
         "u": {
             "targets": ["http://a", {"url": "https://b:1", "weight": 2}],
-            "timeouts": {"try": "1s"},
+            "timeouts": {"try": "1s", "header": "X-T"},
             "retry": {"attempts": 2, "on": ["timeout", 503], "backoff": {"base": "1ms"}, "budget": "10%"},
-            "breaker": {"failure_rate": "50%"},
-        }
+            "breaker": {"failure_rate": "50%", "slow_calls": {"over": "900ms", "rate": "80%"}, "open_for_max": "1m"},
+            "balance": {"hash": "header:X-A"},
+            "slow_start": "5s",
+            "panic": "20%",
+            "hedge": {"after": "p95", "max": 2},
+            "health": {"path": "/h?a", "interval": "2s", "expect": ["200-299", 404], "host": "a.b:1"},
+            "eject": {"consecutive_failures": 3, "for": "1s", "max_share": "10%"},
+            "quota": {"respect": "true"},
+        },
+        "v": {
+            "discover": {"dns": "_http._tcp.a.", "type": "srv", "refresh": "1s", "server": "10.0.0.1"},
+            "health": {"tcp": True},
+        },
     },
     "routes": [
         {
@@ -47,10 +58,23 @@ GOOD: dict[str, Any] = {
             },
             "auth": {"providers": ["p"], "scopes": {"GET": ["s"]}},
             "rate_limit": ["a", {"by": "consumer", "limit": "5/30s"}],
-            "fallback": [{"on": ["5xx"], "json": {"k": [1, None]}}],
+            "fallback": [
+                {"on": ["reset"], "upstream": "v"},
+                {"on": ["5xx"], "json": {"k": [1, None, "{path}"]}},
+                {"on": ["quota"], "text": "{reason}", "headers": {"X-A": "{route}"}},
+            ],
             "body_limit": "none",
             "upstream": "u",
-        }
+        },
+        {
+            "name": "s",
+            "match": {"path": "/s"},
+            "split": {"u": 9, "v": 1},
+            "split_by": "cookie:a",
+            "mirror": {"upstream": "v", "share": "5%"},
+            "fault": {"share": "1%", "status": 503, "delay": "5ms", "header": "X-Test"},
+            "idempotency": {"header": "X-Key", "keep": "1h"},
+        },
     ],
     "logging": {"access": "off"},
 }
@@ -104,7 +128,25 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(),
     st.sampled_from(
-        ["off", "5s", "5MiB", "50%", "1/second", "${X}", "${file:x}", "/", "/{a}", "http://a", "*", "GET", "a:1", "\0"]
+        [
+            "off",
+            "5s",
+            "5MiB",
+            "50%",
+            "1/second",
+            "${X}",
+            "${file:x}",
+            "/",
+            "/{a}",
+            "http://a",
+            "*",
+            "GET",
+            "a:1",
+            "p95",
+            "200-299",
+            "{b}",
+            "\0",
+        ]
     ),
 )
 VALUES = st.recursive(
@@ -140,7 +182,16 @@ def test_any_value_in_any_place_is_taken_or_complained_about(
 )
 def test_no_complaint_quotes_the_environment(file: Path, path: tuple[str | int, ...], secret: str) -> None:
     """A value from the environment, put in any place, alone or within other text, is in no message."""
-    for written in ("${SECRET}", "http://${SECRET}", "/${SECRET}", "redis://:${SECRET}@", "*.${SECRET}"):
+    for written in (
+        "${SECRET}",
+        "http://${SECRET}",
+        "/${SECRET}",
+        "redis://:${SECRET}@",
+        "*.${SECRET}",
+        "header:${SECRET}",
+        "{${SECRET}}",
+        "${SECRET}.",
+    ):
         changed = yaml.safe_dump(replaced(GOOD, path, written), sort_keys=False)
         result = outcome(file, changed.encode(), {"SECRET": secret})
         if isinstance(result, ConfigError):

@@ -70,6 +70,7 @@ def test_routes_as_json(tmp_path, capsys):
             "limits": ["(ip 10/1s burst 3)"],
             "fallbacks": 0,
             "upstream": "api",
+            "split": None,
             "targets": ["http://127.0.0.1:9001", "https://api.example.com"],
         }
     ]
@@ -132,6 +133,39 @@ def test_what_is_required_is_shown_shortly_and_for_scripts_as_it_is_written(tmp_
         "claims": {"acr": ["gold", "silver"], "level": [3], "verified": [True]},
         "max_age": 900,
     }
+
+
+SPLIT = """\
+upstreams:
+  old: {targets: ["http://127.0.0.1:9001", "http://127.0.0.1:9002"]}
+  new: {discover: {dns: new.internal, port: 8080, scheme: https}}
+  services: {discover: {dns: _http._tcp.example.internal, type: srv}}
+routes:
+  - {name: orders, match: {path: /orders}, split: {old: 90, new: 10, services: 0}, split_by: consumer}
+  - {name: found, match: {path: /found}, upstream: services}
+"""
+
+
+def test_a_split_shows_the_share_and_the_targets_of_each_upstream_that_answers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    path = tmp_path / "routes.yaml"
+    path.write_text(SPLIT)
+    assert main(["routes", "-c", str(path)]) == 0
+    _, orders, found = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert orders.endswith(
+        "  old (90 of 100) → http://127.0.0.1:9001 http://127.0.0.1:9002; new (10 of 100) → https://new.internal:8080"
+    )
+    assert found.endswith("  services → http://_http._tcp.example.internal")
+
+
+def test_a_split_for_scripts_has_the_weights_and_no_upstream(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    path.write_text(SPLIT)
+    assert main(["routes", "--json", "-c", str(path)]) == 0
+    orders, found = json.loads(capsys.readouterr().out)
+    assert (orders["upstream"], orders["split"]) == (None, {"old": 90, "new": 10, "services": 0})
+    assert orders["targets"] == ["http://127.0.0.1:9001", "http://127.0.0.1:9002", "https://new.internal:8080"]
+    assert (found["upstream"], found["split"]) == ("services", None)
 
 
 def test_a_broken_configuration_prints_no_table(tmp_path, capsys):

@@ -48,9 +48,9 @@ def test_targets_belong_together_by_url(tmp_path: Path) -> None:
     one = UPSTREAM.replace("[", "[http://a, http://b, ") + ROUTE
     other = UPSTREAM.replace("[", "[{url: http://b, weight: 2}, http://c, ") + ROUTE
     assert lines(between(tmp_path, one, other)) == [
-        ("removed", "upstreams.u.targets[http://a]", {"url": "http://a", "weight": 1}, None),
+        ("removed", "upstreams.u.targets[http://a]", {"url": "http://a", "weight": 1, "priority": 0}, None),
         ("changed", "upstreams.u.targets[http://b].weight", 1, 2),
-        ("added", "upstreams.u.targets[http://c]", None, {"url": "http://c", "weight": 1}),
+        ("added", "upstreams.u.targets[http://c]", None, {"url": "http://c", "weight": 1, "priority": 0}),
     ]
 
 
@@ -105,7 +105,7 @@ def test_targets_from_a_file_are_told_apart_and_not_shown(tmp_path: Path) -> Non
     (tmp_path / "b").write_text("http://b")
     one = UPSTREAM.replace("[", "['${file:a}', '${file:b}', ") + ROUTE
     (found,) = between(tmp_path, one, one.replace("'${file:b}', ", ""))
-    assert (found.path, found.old) == ("upstreams.u.targets[***]", {"url": "***", "weight": "***"})
+    assert (found.path, found.old) == ("upstreams.u.targets[***]", {"url": "***", "weight": "***", "priority": "***"})
 
 
 def test_true_is_not_1() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config.later import INSTEAD, KEYS, VALUES
 from gateway.config.translate import Spot
-from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provider, route, upstream
+from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provider, route
 
 
 @pytest.mark.parametrize(
@@ -12,25 +12,13 @@ from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provid
     [
         *((f"{key}: {{}}\n{UPSTREAM}{ROUTE}", key) for key in ("tracing", "security_headers")),
         *(
-            (upstream(f"{key}: {{a: 1}}"), f"upstreams.u.{key}")
-            for key in ("discover", "hedge", "health", "eject", "quota")
-        ),
-        (upstream("breaker: {slow_calls: {over: 2s, rate: 80%}}"), "upstreams.u.breaker.slow_calls"),
-        (upstream("breaker: {open_for_max: 5m}"), "upstreams.u.breaker.open_for_max"),
-        *(
-            (upstream(f"balance: {value}"), "upstreams.u.balance")
-            for value in ("least_requests", "random", "peak_ewma", "{hash: ip}")
-        ),
-        *(
             (route(f"{key}: {{a: 1}}"), f"routes[0].{key}")
             for key in (
-                "versions", "split", "redirect", "respond", "cache", "transform", "cors", "compress", "idempotency",
-                "validate", "allow_ip", "deny_ip", "mirror", "fault",
+                "versions", "redirect", "respond", "cache", "transform", "cors", "compress", "validate", "allow_ip",
+                "deny_ip",
             )
         ),
         (route("fallback: [{stale: true}]"), "routes[0].fallback[0].stale"),
-        (route("fallback: [{upstream: u}]"), "routes[0].fallback[0].upstream"),
-        (route("fallback: [{file: a.json}]"), "routes[0].fallback[0].file"),
         *((f"logging: {{access: {value}}}\n{UPSTREAM}{ROUTE}", "logging.access") for value in ("ecs", "combined")),
         (f"logging: {{redact: [cookie]}}\n{UPSTREAM}{ROUTE}", "logging.redact"),
     ],
@@ -43,8 +31,6 @@ def test_what_the_contract_names_but_does_not_work_yet_says_so(tmp_path: Path, t
 def test_what_stands_in_place_of_a_required_key_is_the_only_complaint(tmp_path: Path) -> None:
     redirect = "routes: [{name: r, match: {path: /}, redirect: {to: https://a}}]"
     assert complaint(tmp_path, redirect) == "1:38: routes[0].redirect: not supported yet"
-    discovered = "upstreams: {u: {discover: {dns: a}}}\n" + ROUTE
-    assert complaint(tmp_path, discovered) == "1:17: upstreams.u.discover: not supported yet"
 
 
 @pytest.mark.parametrize("text", ["store: {url: redis+tls://a}", "logging: {access: combine}"])

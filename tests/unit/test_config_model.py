@@ -85,7 +85,7 @@ def test_an_upstream_named_like_a_key_does_not_confuse_anybody(tmp_path: Path) -
     text = "upstreams:\n  retry: {targets: [http://a], retry: {attempt: 1}, health: {}}\n  json: {}\n" + ROUTE
     assert complaints(tmp_path, text)[:3] == [
         "2:40: upstreams.retry.retry.attempt: unknown key (did you mean 'attempts'?)",
-        "2:53: upstreams.retry.health: not supported yet",
+        "2:61: upstreams.retry.health: asks for nothing: give it a path, or tcp: true",
         "3:9: upstreams.json.targets: is required",
     ]
 
