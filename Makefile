@@ -16,8 +16,10 @@ help: ## show this list
 run: $(VENV)/.runtime ## start the demo: three upstreams and the gateway in front of them
 	@$(BIN)/gateway demo
 
+# What starts whole gateways looks at the clock, and has the machine for itself.
 test: $(VENV)/.dev ## run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/system
+	@$(BIN)/python -m pytest tests/system
 
 check: $(VENV)/.dev ## format, lint, types, import contracts, configuration files
 	$(BIN)/ruff format --check .
@@ -33,7 +35,7 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, configuration file
 	then echo 'docker compose config -q'; docker compose config -q; \
 	else echo 'docker compose is not installed: docker-compose.yml was checked against its schema only'; fi
 
-bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then memory, operation, the stages alone, identity, limits
+bench: $(VENV)/.dev ## compare with nginx, HAProxy and others, healthy and in trouble; then memory, operation, stages, identity, limits
 	$(BIN)/python -m bench.wire
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.operation
@@ -42,6 +44,7 @@ bench: $(VENV)/.dev ## compare with nginx, HAProxy and an aiohttp proxy; then me
 	$(BIN)/python -m bench.limits
 	$(BIN)/python -m bench.outage
 	$(BIN)/python -m bench.half_load
+	$(BIN)/python -m bench.scenarios
 
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml

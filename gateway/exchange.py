@@ -292,6 +292,9 @@ class Call:
         self.hops: list[Hop] = []
         self.error: GatewayError | None = None  # why the gateway itself ended the call
 
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.request.method}>"
+
 
 class Tunnel(Protocol):
     """The far side of an accepted Upgrade: from here on only bytes flow."""
@@ -322,3 +325,6 @@ class Reply:
         self.body = body
         self.tunnel: Tunnel | None = None  # only with status 101
         self.fallback = ""  # the kind of fallback that made this reply
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status}>"

@@ -12,7 +12,7 @@ from typing import cast
 
 import httptools
 
-from bench.scenarios.faulty import BODY, DRIPS
+from bench.scenarios.plans import BODY, DRIPS
 
 PATIENCE = 4.0
 """Seconds after which a caller leaves: twice the total time-out of the systems."""

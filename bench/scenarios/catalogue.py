@@ -8,7 +8,7 @@ target answers again, or until nobody can still hope for it, to find out how lon
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.scenarios.faulty import Crew, Fault, Plan, Spell
+from bench.scenarios.plans import Crew, Fault, Plan, Spell
 
 BEFORE, TROUBLE, AFTER = 1.0, 4.0, 3.0
 """Seconds."""

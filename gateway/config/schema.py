@@ -15,6 +15,8 @@ from gateway.config.model import Config
 
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
 """Any value may come from ${NAME} or ${file:path}."""
+NULL = {"type": "null"}
+"""How pydantic describes what may be absent; written down it is an error."""
 SCALARS: dict[str, type] = {"string": str, "integer": int, "boolean": bool}
 AS_THEY_ARE = frozenset(("default", "enum", "const", "required", "propertyNames"))
 
@@ -66,12 +68,16 @@ def _tidied(schema: Any) -> Any:
         return schema
     tidied: dict[str, Any] = {}
     for key, part in schema.items():
-        if key in ("properties", "$defs"):
+        if key == "anyOf":
+            tidied[key] = [_tidied(way) for way in part if way != NULL]
+        elif key in ("properties", "$defs"):
             tidied[key] = {name: _tidied(inner) for name, inner in part.items()}
         elif key in AS_THEY_ARE:
             tidied[key] = part
         elif key != "title":
             tidied[key] = _tidied(part)
+    if "patternProperties" in tidied:
+        tidied["additionalProperties"] = False
     if "default" in tidied and not _writable(tidied):
         del tidied["default"]
     if tidied.get("type") not in SCALARS and not tidied.keys() & {"enum", "const"}:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config import later
-from gateway.config.complaints import hint, show
+from gateway.config.complaints import Substituted, hint, show
 from gateway.config.model import Config
 from gateway.config.places import Path
 from gateway.config.providers import PROVIDERS, JwtProvider
@@ -108,17 +108,26 @@ def _report(path: Path, line: ErrorDetails, data: Any, report: Report) -> None:
     elif later.not_yet(Spot(path).pattern, value):
         report(path, later.NOT_YET)
     else:
+        written = _written(data, path)
+        if isinstance(written, Substituted):
+            value = written  # a number that was made of it has forgotten where it comes from
         report(path, _message(kind, value, context, line["msg"]), key=line["loc"][-1:] == ("[key]",))
 
 
-def _keys(data: Any, path: Path) -> set[str]:
-    """The keys of the mapping at `path`; none where the path is not the file's (a lone value for a list of one)."""
+def _written(data: Any, path: Path) -> Any:
+    """The value at `path`; None where the path is not the file's (a lone value for a list of one)."""
     try:
         for part in path:
             data = data[part]
     except (KeyError, IndexError, TypeError):
-        return set()
-    return set(data) if isinstance(data, dict) else set()
+        return None
+    return data
+
+
+def _keys(data: Any, path: Path) -> set[str]:
+    """The keys of the mapping at `path`."""
+    mapping = _written(data, path)
+    return set(mapping) if isinstance(mapping, dict) else set()
 
 
 def _message(kind: str, value: object, context: dict[str, Any], otherwise: str) -> str:

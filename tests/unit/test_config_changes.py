@@ -6,6 +6,7 @@ import pytest
 from gateway.config.changes import Change, changes, summary
 from gateway.config.effective import comparable, effective, marked
 from tests.configs import ROUTE, SECRET, UPSTREAM, loaded, provider, upstream
+from tests.configs import between as two_ways
 
 ROUTES = """\
   - {name: a, match: {path: /a, methods: [GET, POST]}, upstream: u}
@@ -79,6 +80,70 @@ def test_a_key_that_comes_or_goes(tmp_path: Path) -> None:
 def test_a_section_that_is_switched_off_is_one_change(tmp_path: Path) -> None:
     (found,) = between(tmp_path, upstream("breaker: {trials: 1}"), upstream("breaker: off"))
     assert (found.path, found.old["trials"], found.new) == ("upstreams.u.breaker", 1, "off")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("hedge: {after: 95ms}", "hedge: {after: p95}", ("changed", "hedge.after", "95ms", "p95")),
+        ("balance: random", "balance: {hash: ip}", ("changed", "balance", "random", {"hash": "ip"})),
+        ("balance: {hash: ip}", "balance: {hash: consumer}", ("changed", "balance.hash", "ip", "consumer")),
+        ("health: {path: /a}", "health: {path: /b}", ("changed", "health.path", "/a", "/b")),
+        (
+            "health: {path: /a, expect: [200-299, 404]}",
+            "health: {path: /a, expect: 200-299}",
+            ("removed", "health.expect", "404", None),
+        ),
+        ("slow_start: 5s\n    health: {tcp: true}", "health: {tcp: true}", ("removed", "slow_start", "5s", None)),
+        ("panic: 50%", "panic: 20%", ("changed", "panic", "50%", "20%")),
+        ("host: upstream", "quota: {respect: true}", ("added", "quota", None, {"respect": True})),
+        (
+            "breaker: {slow_calls: {over: 1s}}",
+            "breaker: {slow_calls: {over: 1500ms}}",
+            ("changed", "breaker.slow_calls.over", "1s", "1500ms"),
+        ),
+        ("host: upstream", "retry: {attempts_header: true}", ("changed", "retry.attempts_header", False, True)),
+    ],
+)
+def test_changes_of_how_failures_are_met_are_named(
+    tmp_path: Path, old: str, new: str, expected: tuple[str, str, Any, Any]
+) -> None:
+    (found,) = lines(between(tmp_path, upstream(old), upstream(new)))
+    assert found == (expected[0], f"upstreams.u.{expected[1]}", *expected[2:])
+
+
+def test_changes_of_an_ejection_are_named_by_the_keys_of_the_file(tmp_path: Path) -> None:
+    one = upstream("eject: {for: 30s}").replace("[http", "[http://a, http")
+    assert lines(between(tmp_path, one, one.replace("30s", "1m"))) == [
+        ("changed", "upstreams.u.eject.for", "30s", "1m")
+    ]
+
+
+def test_changes_of_a_routes_ways_are_named(tmp_path: Path) -> None:
+    one = two_ways("split: {u: 95, v: 5}\n    split_by: ip\n    mirror: {upstream: v, share: 5%}")
+    other = two_ways("split: {u: 50, v: 50}\n    mirror: {upstream: v}\n    idempotency: {keep: 1h}")
+    assert lines(between(tmp_path, one, other)) == [
+        ("changed", "routes[r].mirror.share", "5%", "100%"),
+        ("changed", "routes[r].split.u", 95, 50),
+        ("changed", "routes[r].split.v", 5, 50),
+        ("removed", "routes[r].split_by", "ip", None),
+        ("added", "routes[r].idempotency", None, {"header": "Idempotency-Key", "keep": "1h"}),
+    ]
+    only = two_ways("upstream: u\n    fault: {status: 503}")
+    assert {(kind, path) for kind, path, _, _ in lines(between(tmp_path, one, only))} == {
+        ("removed", "routes[r].mirror"),
+        ("removed", "routes[r].split"),
+        ("removed", "routes[r].split_by"),
+        ("added", "routes[r].upstream"),
+        ("added", "routes[r].fault"),
+    }
+
+
+def test_a_target_of_another_priority_is_the_same_target(tmp_path: Path) -> None:
+    one = UPSTREAM.replace("[http", "[{url: http://a, priority: 1}, http") + ROUTE
+    assert lines(between(tmp_path, one, one.replace("priority: 1", "priority: 2"))) == [
+        ("changed", "upstreams.u.targets[http://a].priority", 1, 2)
+    ]
 
 
 def test_another_secret_is_a_change_that_does_not_show_it(tmp_path: Path) -> None:

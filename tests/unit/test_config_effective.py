@@ -22,7 +22,7 @@ from gateway.config.effective import (
     size_text,
 )
 from gateway.config.units import Rate
-from tests.configs import ROUTE, SECRET, UPSTREAM, loaded, provider, route, upstream
+from tests.configs import ROUTE, SECRET, UPSTREAM, between, loaded, provider, route, upstream
 from tests.wire.certificates import Authority
 
 SHIPPED = Path(__file__).parents[2] / "config/routes.yaml"
@@ -53,13 +53,41 @@ EXAMPLES = {
         "timeouts: {try: 0.1234ms, total: 1.5d}\n    retry: {budget: 33.333%, replay_limit: 1000B}"
     ),
     "json": route(
-        FALLBACK.format("json: {a: [1e5, '1e5', '0o17', null, true, 'true', '~', 0.1, '$${{{{A}}}}', '{{status}}', 2026-01-01]}")
+        FALLBACK.format(
+            "json: {a: [1e5, '1e5', '0o17', null, true, 'true', '~', 0.1, '$${{{{A}}}}', '{{status}}', 2026-01-01]}"
+        )
     ),
     "json null": route(FALLBACK.format("json: null")),
     "a text": route(FALLBACK.format('text: "a $${{{{b}}}} {{route}} \\u2028 \\t x\\n", headers: {X-A: "1"}')),
     "a bare status": route(FALLBACK.format("status: 503")),
     "a status without a body": route(FALLBACK.format("status: 204")),
     "a route's limits": route("rate_limit: {by: route, limit: 1/day}\n    body_limit: none"),
+    "another upstream": between("upstream: u\n    fallback: [{on: [open, 503], upstream: v}]"),
+    "a split": between("split: {u: 95, v: 0}\n    split_by: 'header:X-A'"),
+    "copies, faults, keys": between(
+        "upstream: u\n    mirror: {upstream: v, share: 2.5%}\n    idempotency: {keep: 90m}\n"
+        "    fault: {share: 1%, delay: 200ms, header: X-Test}"
+    ),
+    "a rehearsed error": between("upstream: u\n    fault: {status: 503}"),
+    "hedges after a time": upstream("hedge: {after: 95ms, max: 2}"),
+    "hedges after a percentile": upstream("hedge: {after: p95}"),
+    "probes": upstream("health: {path: '/h?a={b}', expect: [200-299, 401], host: 'a.b:80', interval: 2s}"),
+    "probes that connect": upstream("health: {tcp: true, healthy_after: 1}"),
+    "outliers": upstream("eject: {for: 90s, max_share: 33.3%}\n    slow_start: 1m\n    panic: 0%").replace(
+        "[http", "[{url: http://b, priority: 1}, http"
+    ),
+    "addresses in the DNS": UPSTREAM.replace("targets: [http://127.0.0.1:9001]", "discover: {dns: a., server: 'b:54'}")
+    + ROUTE,
+    "services in the DNS": UPSTREAM.replace(
+        "targets: [http://127.0.0.1:9001]", "discover: {dns: _a._tcp.b, type: srv, scheme: https}"
+    )
+    + ROUTE,
+    "balancing by name": upstream("balance: peak_ewma\n    quota: {respect: false}"),
+    "balancing by hash": upstream("balance: {hash: 'cookie:a'}\n    timeouts: {header: X-T}"),
+    "a careful circuit": upstream(
+        "breaker: {open_for_max: 5m, slow_calls: {over: 2s, rate: 12.5%}}\n    retry: {attempts_header: true}"
+    ),
+    "one place, one trial": upstream("concurrency: {limit: 1}"),
     "conditions": UPSTREAM
     + ROUTE.replace("path: /r", 'path: /r, host: "*.a", headers: {X: "1"}, query: {"on": "off"}'),
 }
@@ -70,6 +98,56 @@ def test_what_is_printed_loads_as_the_same_configuration(text: str, tmp_path: Pa
     config = loaded(tmp_path, text)
     assert again(config, tmp_path) == config
     assert effective(again(config, tmp_path), {}, tmp_path) == effective(config, {}, tmp_path)
+
+
+def test_a_file_as_an_answer_is_printed_as_one(tmp_path: Path) -> None:
+    (tmp_path / "sorry.json").write_text("{}")
+    text = route(FALLBACK.format("file: sorry.json, status: 503, headers: {X-A: '{status}'}"))
+    config = loaded(tmp_path, text)
+    assert again(config, tmp_path) == config
+    (entry,) = shown(tmp_path, text)["routes"][0]["fallback"]
+    assert entry == {"on": ["timeout", 503], "status": 503, "file": "sorry.json", "headers": {"X-A": "{status}"}}
+
+
+def test_new_kinds_of_values_are_written_as_in_the_file(tmp_path: Path) -> None:
+    health = "health: {path: /h, expect: [200-299, 404]}"
+    only = shown(tmp_path, upstream(f"hedge: {{after: p95}}\n    balance: {{hash: ip}}\n    {health}"))
+    service = only["upstreams"]["u"]
+    assert service["hedge"] == {"after": "p95", "max": 1}
+    assert service["balance"] == {"hash": "ip"}
+    assert service["health"]["expect"] == ["200-299", "404"]
+    assert service["targets"] == [{"url": "http://127.0.0.1:9001", "weight": 1, "priority": 0}]
+    assert shown(tmp_path, upstream("hedge: {after: 95ms}"))["upstreams"]["u"]["hedge"]["after"] == "95ms"
+    assert shown(tmp_path, upstream("health: {tcp: true}"))["upstreams"]["u"]["health"] == {
+        "tcp": True,
+        "interval": "5s",
+        "timeout": "1s",
+        "healthy_after": 2,
+        "unhealthy_after": 3,
+    }
+
+
+def test_what_stands_in_place_of_a_key_is_shown_alone(tmp_path: Path) -> None:
+    only = shown(tmp_path, between("split: {u: 95, v: 5}\n    fallback: [{upstream: v}]"))["routes"][0]
+    assert only["split"] == {"u": 95, "v": 5}
+    assert "upstream" not in only
+    assert only["fallback"][0].keys() == {"on", "upstream"}
+    found = shown(tmp_path, UPSTREAM.replace("targets: [http://127.0.0.1:9001]", "discover: {dns: a}") + ROUTE)
+    assert "targets" not in found["upstreams"]["u"]
+    assert found["upstreams"]["u"]["discover"] == {"dns": "a", "type": "a", "scheme": "http", "refresh": "10s"}
+
+
+def test_what_a_probe_asks_for_may_hold_a_secret_behind_its_path(tmp_path: Path) -> None:
+    def path(written: str, cautious: bool) -> str:
+        text = upstream(f"health: {{path: '{written}'}}")
+        config = loaded(tmp_path, text, ENVIRON)
+        data = effective(config) if cautious else effective(config, marked(text.encode()), tmp_path)
+        return str(data["upstreams"]["u"]["health"]["path"])
+
+    assert [path("/h", cautious) for cautious in (True, False)] == ["/h", "/h"]
+    assert [path("/${HOST}", cautious) for cautious in (True, False)] == ["/inside", "/inside"]
+    assert [path("/h?full=1", cautious) for cautious in (True, False)] == ["***", "/h?full=1"]
+    assert [path("/h?key=${KEY}", cautious) for cautious in (True, False)] == ["***", "***"]
 
 
 @pytest.mark.parametrize("more", ["", "redirect_to_https: true", "redirect_to_https: 8443", "http: off"])

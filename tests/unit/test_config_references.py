@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.configs import SECRET, UPSTREAM, complaint, complaints, loaded, route
+from tests.configs import SECRET, UPSTREAM, between, complaint, complaints, loaded, route
 
 NAMED = (
     f"auth: {{providers: {{idp: {{type: jwt, secret: {SECRET}, algorithms: [HS256]}}}}}}\n"
@@ -24,6 +24,19 @@ def test_unknown_names_are_reported_where_they_are_used_with_the_nearest(tmp_pat
         "9:18: routes[0].rate_limit[0]: there is no rate limit 'standrd' (did you mean 'standard'?)",
         "9:27: routes[0].rate_limit[1]: there is no rate limit 'per_ip'",
         "10:15: routes[0].upstream: there is no upstream 'v'",
+    ]
+
+
+def test_every_place_that_names_an_upstream_is_checked(tmp_path: Path) -> None:
+    text = between(
+        "split: {u: 1, w: 1}\n    mirror: {upstream: x}\n"
+        "    fallback: [{upstream: y}, {text: a}, {on: [open], upstream: vv}]"
+    )
+    assert complaints(tmp_path, text) == [
+        "7:19: routes[0].split.w: there is no upstream 'w'",
+        "8:24: routes[0].mirror.upstream: there is no upstream 'x'",
+        "9:27: routes[0].fallback[0].upstream: there is no upstream 'y'",
+        "9:65: routes[0].fallback[2].upstream: there is no upstream 'vv' (did you mean 'v'?)",
     ]
 
 

@@ -1,11 +1,17 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gateway.config import json_schema
 from gateway.config.fields import Section
 from gateway.config.model import Config
+from tests.configs import ROUTE, between, complaints, fits, upstream, written
+
+SHIPPED = Path(__file__).parents[2] / "config/routes.yaml"
 
 
 def properties(section: str, name: str) -> dict[str, Any]:
@@ -80,6 +86,109 @@ def test_other_ways_to_write_a_value_are_described() -> None:
     assert {"enum": ["auto"]} in ways(json_schema()["properties"]["workers"])
     assert {"type": "boolean"} in ways(properties("Listen", "redirect_to_https"))
     assert re.search(properties("Store", "url")["anyOf"][0]["pattern"], "embedded")
+
+
+SCHEMA = json_schema()
+IN_AN_UPSTREAM = {
+    "balance": (["peak_ewma", "{hash: ip}", "{hash: 'cookie:a'}", "${B}"], ["fastest", "{hash: route}", "{}", "5"]),
+    "panic": (["0%", "100%", "12.5%"], ["50", "half", "-5%"]),
+    "slow_start": (["30s", "${S:-1m}"], ["30", "soon"]),
+    "hedge": (
+        ["{after: p50}", "{after: p99, max: 5}", "{after: 200ms}", "{after: '${A}'}"],
+        ["{}", "{after: p49}", "{after: p100}", "{after: 95}", "{after: p95, max: 6}", "{after: p95, at: 1s}", "p95"],
+    ),
+    "health": (
+        ["{path: /h}", "{tcp: true}", "{path: /h, expect: [200-299, 404]}", "{path: /h, expect: 204, host: 'a:1'}"],
+        [
+            "{path: h}",
+            "{path: '/a b'}",
+            "{path: '/a#b'}",
+            "{path: /ä}",
+            "{tcp: 1}",
+            "{path: /, expect: []}",
+            "{path: /, expect: 2xx}",
+            "{path: /, expect: 99}",
+            "{path: /, expect: [true]}",
+            "{path: /, interval: 5}",
+            "{path: /, healthy_after: 0}",
+            "{path: /, port: 80}",
+            "/healthz",
+        ],
+    ),
+    "eject": (["{}", "{for: 5s, max_share: 10%}"], ["{for: 5}", "{for_: 5s}", "{consecutive_failures: 0}"]),
+    "quota": (["{respect: true}", "{}"], ["true", "{respect: yes}"]),
+    "timeouts": (["{header: X-T}"], ["{header: 'X T'}", "{header: 5}"]),
+    "retry": (["{attempts_header: true}", "off"], ["{attempts: 0}", "{attempts_header: 1}", "{attempts: 21}"]),
+    "breaker": (
+        ["{open_for_max: 5m, slow_calls: {over: 1s, rate: 80%}}", "off"],
+        ["{open_for_max: 5}", "{slow_calls: {}}", "{slow_calls: {over: 1s, rate: 80}}", "{slow_calls: 2s}"],
+    ),
+}
+"""Values that both the schema and the gateway take, and values that both refuse, by key."""
+
+IN_A_ROUTE = {
+    "split": (["{u: 95, v: 5}", "{u: 1, v: 0}"], ["{}", "{u: -1}", "{u: 1001}", "[u]", "{u: 5%}"]),
+    "upstream: u\n    mirror": (["{upstream: v}", "{upstream: v, share: 5%}"], ["v", "{}", "{upstream: v, share: 5}"]),
+    "upstream: u\n    fault": (
+        ["{status: 503}", "{delay: 200ms, share: 1%, header: X-T}"],
+        ["{status: 200}", "{status: 600}", "{delay: 200}", "{status: 503, header: 'a b'}", "{status: 503, rate: 1%}"],
+    ),
+    "upstream: u\n    idempotency": (["{}", "{header: X-K, keep: 1h}"], ["true", "{keep: 1}", "{header: ''}"]),
+    "upstream: u\n    fallback": (
+        ["[{upstream: v}]", "[{on: [quota, 503, overloaded], text: a}]", "[{json: ['{route}']}]", "[{status: 204}]"],
+        ["[{on: [opn], text: a}]", "[{on: [], text: a}]", "[{on: [399], text: a}]", "[{text: 5}]", "[{status: 100}]"],
+    ),
+    "priority: low\n    split_by": ([], ["ip"]),
+}
+
+
+def examples() -> Iterator[tuple[str, bool]]:
+    for key, (right, wrong) in IN_AN_UPSTREAM.items():
+        for values, good in ((right, True), (wrong, False)):
+            more = "\n    health: {tcp: true}" if key == "slow_start" else ""
+            yield from (
+                (upstream(f"{key}: {value}{more}").replace("[http", "[http://a, http"), good) for value in values
+            )
+    for key, (right, wrong) in IN_A_ROUTE.items():
+        for values, good in ((right, True), (wrong, False)):
+            yield from ((between(f"{key}: {value}"), good) for value in values)
+    for discover, good in (
+        ("{dns: a.}", True),
+        ("{dns: _a._tcp.b, type: srv, refresh: 1s, server: '10.0.0.1:53'}", True),
+        ("{}", False),
+        ("{dns: a, type: aaaa}", False),
+        ("{dns: a, port: 0}", False),
+        ("{dns: a, scheme: ftp}", False),
+    ):
+        yield f"upstreams: {{u: {{discover: {discover}}}}}\n{ROUTE}", good
+    yield f"upstreams: {{u: {{targets: [http://a], discover: {{dns: a}}}}}}\n{ROUTE}", False
+    yield f"upstreams: {{u: {{host: client}}}}\n{ROUTE}", False
+    yield f"upstreams: {{u: {{targets: [{{url: http://a, priority: 101}}]}}}}\n{ROUTE}", False
+    yield between("split: {u: 1}\n    upstream: v"), False
+    yield between("priority: low"), False
+
+
+@pytest.mark.parametrize(("text", "good"), [*examples()])
+def test_the_schema_and_the_gateway_agree(text: str, good: bool, tmp_path: Path) -> None:
+    assert fits(written(text), SCHEMA, SCHEMA) is good
+    said = complaints(tmp_path, text, {"B": "random", "A": "p90"})
+    assert bool(said) is not good, said
+
+
+def test_nothing_may_be_written_as_null() -> None:
+    for key in ("health", "hedge", "slow_start"):
+        assert not fits(written(upstream(f"{key}: ~").replace("~", "null")), SCHEMA, SCHEMA), key
+    assert fits({"routes": []}, SCHEMA, SCHEMA)
+
+
+def test_names_are_checked_by_editors_as_well() -> None:
+    text = upstream("host: client")
+    assert fits(written(text), SCHEMA, SCHEMA)
+    assert not fits(written(text.replace("  u:\n", "  'a b':\n")), SCHEMA, SCHEMA)
+
+
+def test_the_shipped_example_fits() -> None:
+    assert fits(written(SHIPPED.read_text(encoding="utf-8")), SCHEMA, SCHEMA)
 
 
 def ways(schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from tests.configs import ROUTE, complaint, complaints, loaded, upstream
+from tests.configs import ROUTE, UPSTREAM, complaint, complaints, loaded, upstream
 
 
 def with_targets(targets: str) -> str:
@@ -50,6 +50,13 @@ def test_targets_are_urls_or_have_a_weight(tmp_path: Path) -> None:
         ("['http://a:70000']", "3:15: upstreams.u.targets[0]: '70000' is not a port"),
         ("['http://a b']", "3:15: upstreams.u.targets[0]: 'a b' is not a host name"),
         ("[{url: http://a, weight: 0}]", "3:39: upstreams.u.targets[0].weight: must be at least 1, not 0"),
+        ("[{url: http://a, weight: 1001}]", "3:39: upstreams.u.targets[0].weight: must be at most 1000, not 1001"),
+        ("[{url: http://a, priority: -1}]", "3:41: upstreams.u.targets[0].priority: must be at least 0, not -1"),
+        ("[{url: http://a, priority: 101}]", "3:41: upstreams.u.targets[0].priority: must be at most 100, not 101"),
+        (
+            "[{url: http://a, priorty: 1}]",
+            "3:31: upstreams.u.targets[0].priorty: unknown key (did you mean 'priority'?)",
+        ),
         ("[{weight: 1}]", "3:15: upstreams.u.targets[0].url: is required"),
         ("[{url: http://a, wait: 1}]", "3:31: upstreams.u.targets[0].wait: unknown key"),
         ("[http://a, 5]", "3:25: upstreams.u.targets[1]: must be a mapping, not 5"),
@@ -83,6 +90,36 @@ def test_targets_that_cannot_be(tmp_path: Path, targets: str, expected: str) -> 
         ("retry: {budget: 20}", "4:21: upstreams.u.retry.budget: 20 is not a share"),
         ("breaker: {failure_rate: 0%}", "4:29: upstreams.u.breaker.failure_rate: must be more than 0%"),
         ("breaker: {per: host}", "4:20: upstreams.u.breaker.per: must be one of target, upstream, not 'host'"),
+        ("retry: {attempts: off}", "4:23: upstreams.u.retry.attempts: must be a whole number, not 'off'"),
+        ("retry: {budget: 101%}", "4:21: upstreams.u.retry.budget: '101%' is not a share from 0% to 100%"),
+        ("retry: {attempts_header: X-A}", "4:30: upstreams.u.retry.attempts_header: must be true or false, not 'X-A'"),
+        ("timeouts: {header: 'X A'}", "4:24: upstreams.u.timeouts.header: 'X A' is not a header name"),
+        ("timeouts: {header: Content-Length}", "4:24: upstreams.u.timeouts.header: 'Content-Length' belongs to the"),
+        ("timeouts: {header: X-Request-Id}", "4:24: upstreams.u.timeouts.header: 'X-Request-Id' is written by the"),
+        (
+            "breaker: {open_for_max: 9s}",
+            "4:29: upstreams.u.breaker.open_for_max: is shorter than breaker.open_for (10s unless set)",
+        ),
+        ("breaker: {open_for: 1m, open_for_max: 59s}", "4:43: upstreams.u.breaker.open_for_max: is shorter than"),
+        (
+            "breaker: {open_formax: 59s}",
+            "4:15: upstreams.u.breaker.open_formax: unknown key (did you mean 'open_for_max",
+        ),
+        ("breaker: {slow_calls: {}}", "4:27: upstreams.u.breaker.slow_calls.over: is required"),
+        ("breaker: {slow_calls: 2s}", "4:27: upstreams.u.breaker.slow_calls: must be a mapping, not '2s'"),
+        ("breaker: {slow_calls: {over: 1s, rate: 0%}}", "4:44: upstreams.u.breaker.slow_calls.rate: must be more tha"),
+        (
+            "breaker: {slow_calls: {over: 1s, rate: 110%}}",
+            "4:44: upstreams.u.breaker.slow_calls.rate: '110%' is not a s",
+        ),
+        (
+            "breaker: {slow_calls: {over: 3s}}",
+            "4:34: upstreams.u.breaker.slow_calls.over: is not shorter than timeouts.try (3s unless set), when a try e",
+        ),
+        (
+            "breaker: {trials: 3}\n    concurrency: {limit: 2}",
+            "4:23: upstreams.u.breaker.trials: is above concurrency.limit: so many can never be under way",
+        ),
         ("breaker: {trials: 0}", "4:23: upstreams.u.breaker.trials: must be at least 1, not 0"),
         ("host: a b", "4:11: upstreams.u.host: 'a b' is not a host name"),
         ("tls: {ca: ca.pem}", "4:15: upstreams.u.tls.ca: cannot read 'ca.pem': No such file"),
@@ -91,6 +128,45 @@ def test_targets_that_cannot_be(tmp_path: Path, targets: str, expected: str) -> 
 )
 def test_settings_that_cannot_be(tmp_path: Path, settings: str, expected: str) -> None:
     assert complaint(tmp_path, upstream(settings)).startswith(expected)
+
+
+def test_targets_have_priorities(tmp_path: Path) -> None:
+    targets = loaded(tmp_path, with_targets("[http://a, {url: http://b, priority: 1}]")).upstreams["u"].targets
+    assert [target.priority for target in targets] == [0, 1]
+
+
+def test_an_upstream_and_a_caller_may_be_told_of_times_and_tries(tmp_path: Path) -> None:
+    service = loaded(
+        tmp_path, upstream("timeouts: {header: X-Request-Timeout-Ms}\n    retry: {attempts: 1, attempts_header: true}")
+    ).upstreams["u"]
+    assert (service.timeouts.header, service.retry.attempts_header) == ("X-Request-Timeout-Ms", True)
+
+
+def test_circuits_open_for_slow_calls_and_for_longer_each_time(tmp_path: Path) -> None:
+    text = upstream("breaker: {open_for: 5s, open_for_max: 5s, slow_calls: {over: 2999ms}}")
+    breaker = loaded(tmp_path, text).upstreams["u"].breaker
+    assert breaker is not None
+    assert breaker.slow_calls is not None
+    assert (breaker.open_for, breaker.open_for_max) == (5.0, 5.0)
+    assert (breaker.slow_calls.over, breaker.slow_calls.rate) == (2.999, 0.8)
+
+
+@pytest.mark.parametrize(("limit", "trials"), [(1, 1), (2, 2), (3, 3), (200, 3)])
+def test_of_few_places_trials_take_no_more_than_there_are(tmp_path: Path, limit: int, trials: int) -> None:
+    text = upstream(f"concurrency: {{limit: {limit}}}\n    breaker: {{open_for: 5s}}")
+    breaker = loaded(tmp_path, text).upstreams["u"].breaker
+    assert breaker is not None
+    assert (breaker.trials, breaker.open_for) == (trials, 5.0)
+    assert loaded(tmp_path, text.replace("{open_for: 5s}", "off")).upstreams["u"].breaker is None
+    other = loaded(tmp_path, UPSTREAM + ROUTE).upstreams["u"].breaker
+    assert other is not None
+    assert other.trials == 3, "the default of everybody else is not touched"
+
+
+@pytest.mark.parametrize("listen", ["http: '127.0.0.1:9001'", "http: '0.0.0.0:9001'", "admin: 127.0.0.1:9001"])
+def test_a_target_is_not_the_gateway_itself(tmp_path: Path, listen: str) -> None:
+    text = f"{upstream('host: client')}listen: {{{listen}}}\n"
+    assert complaint(tmp_path, text).startswith("3:15: upstreams.u.targets[0]: is this gateway itself, listening at ")
 
 
 def test_failures_from_the_environment_may_be_statuses(tmp_path: Path) -> None:

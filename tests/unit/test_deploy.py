@@ -96,7 +96,7 @@ def test_a_service_can_do_little_to_its_host(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ours)
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ours))
 def test_an_image_of_somebody_else_has_a_version_and_a_health_check(name: str) -> None:
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+(-\w+)?", SERVICES[name]["image"])
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"

@@ -21,6 +21,7 @@ from gateway.cli.admin_client import TOKEN
 from gateway.cli.main import COMMANDS, main
 from gateway.config import Config, load
 from gateway.config.document import compose
+from gateway.config.fallback import ALL_FAILURES
 from gateway.config.fields import Section
 from gateway.config.later import KEYS, VALUES
 from gateway.config.substitute import Substitution
@@ -29,6 +30,7 @@ from gateway.exchange import Call, Fields, Peer, Request
 from gateway.http.forward import HOP_BY_HOP, IDENTITY, OURS, OVERRIDES
 from gateway.http.reply_reader import NOT_PASSED
 from gateway.process.children import IGNORED
+from gateway.resilience.fallback_answers import FIELDS
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.collector import INSTANCE
 from gateway.telemetry.exposition import BUILD_INFO
@@ -152,6 +154,18 @@ def _says(cell: str, field: FieldInfo) -> bool:
         return default in (None, (), {})
     read_as: Any = Annotated[(field.annotation, "as in the model", *field.metadata)]
     return bool(TypeAdapter(read_as).validate_python(value_of(cell.strip("`"))) == default)
+
+
+def test_every_failure_that_a_fallback_can_cover_is_documented() -> None:
+    _, _, table = sections(page("docs/configuration.md"))["`routes[].fallback[]`"].partition("| in `on` |")
+
+    assert list(rows(table.partition("\n\n")[0])) == [*ALL_FAILURES, "overloaded"]
+
+
+def test_every_field_of_a_fallbacks_template_is_documented() -> None:
+    text = sections(page("docs/configuration.md"))["`routes[].fallback[]`"]
+
+    assert set(re.findall(r"^\| `\{([a-z.]+)\}` \|", text, re.MULTILINE)) == FIELDS.keys()
 
 
 def test_what_is_not_supported_yet_is_listed() -> None:
@@ -356,12 +370,13 @@ def rows_of_words(text: str, heading: str) -> list[str]:
 # -- architecture ------------------------------------------------------------------------------------
 
 
-def test_every_module_of_the_processes_has_its_place_in_the_architecture() -> None:
+@pytest.mark.parametrize("folder", ["resilience", "idempotency", "upstream", "process"])
+def test_every_module_of_a_folder_has_its_place_in_the_architecture(folder: str) -> None:
     listed = sections_with_code(page("docs/architecture.md"))["Where things are"]
-    _, _, about = listed.partition("  process/ ")
-    names = set(re.findall(r"\w+", about.partition("  cli/")[0]))
+    about = re.split(r"^(?=  \w+/ )", listed.partition(f"\n  {folder}/ ")[2], flags=re.MULTILINE)[0]
+    names = set(re.findall(r"\w+", about))
 
-    assert {file.stem for file in (ROOT / "gateway/process").glob("[!_]*.py")} - names == set()
+    assert {file.stem for file in (ROOT / "gateway" / folder).glob("[!_]*.py")} - names == set()
 
 
 def test_the_folders_in_the_architecture_are_those_that_there_are() -> None:
