@@ -19,7 +19,8 @@ routes:
 """
 
 
-def test_the_table_shows_what_is_configured(capsys):
+def test_the_table_shows_what_is_configured(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # which tests in parallel are given
     assert main(["routes", "-c", str(SHIPPED)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "HOST", "METHODS", "PATH", "AUTH", "LIMITS", "UPSTREAM"]

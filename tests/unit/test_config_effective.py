@@ -54,11 +54,11 @@ EXAMPLES = {
     ),
     "json": route(
         FALLBACK.format(
-            "json: {a: [1e5, '1e5', '0o17', null, true, 'true', '~', 0.1, '$${{{{A}}}}', '{{status}}', 2026-01-01]}"
+            "json: {a: [1e5, '1e5', '0o17', null, true, 'true', '~', 0.1, '$${{A}}', '{status}', 2026-01-01]}"
         )
     ),
     "json null": route(FALLBACK.format("json: null")),
-    "a text": route(FALLBACK.format('text: "a $${{{{b}}}} {{route}} \\u2028 \\t x\\n", headers: {X-A: "1"}')),
+    "a text": route(FALLBACK.format('text: "a $${{b}} {route} \\u2028 \\t x\\n", headers: {X-A: "1"}')),
     "a bare status": route(FALLBACK.format("status: 503")),
     "a status without a body": route(FALLBACK.format("status: 204")),
     "a route's limits": route("rate_limit: {by: route, limit: 1/day}\n    body_limit: none"),
