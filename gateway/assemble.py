@@ -345,7 +345,8 @@ def _upstream(
     heads = heads_for(name, settings, identity, world.instance, world.clock, parts)
     gate = gate_of(name, settings, config.workers, parts)
     adapt = adapting(name, settings, gate, config.workers, world.clock, parts)
-    pause = parts.get(("quota", name, settings.quota), lambda: quota_pause(name, settings))
+    # Whether it is one target alone decides what its replies mean.
+    pause = parts.get(("quota", name, settings.quota, len(settings.targets) == 1), lambda: quota_pause(name, settings))
 
     def make() -> Upstream:
         set_aside = ejection(name, settings, world.metrics.ejected, world.clock)

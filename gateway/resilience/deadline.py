@@ -43,7 +43,8 @@ def deadline(total: float, clock: Callable[[], float], heard: bytes | None = Non
                 if wanted is not None:
                     # From when it came: another road of the same call has no more time than the first.
                     ends = request.received + seconds(wanted)
-                    if ends < call.deadline:
+                    # A caller that asks for more than there is has not set the deadline: who misses it has failed.
+                    if ends < min(call.deadline, clock() + total):
                         call.deadline = ends
                         call.hurried = True
             return timed(call)

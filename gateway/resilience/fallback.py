@@ -53,6 +53,7 @@ class Start:
         call.added = self._added  # the road that answers says how many tries it took
         call.body = body
         call.deadline = self._deadline  # the failed road's total time is over, perhaps
+        call.hurried = False  # the road that answers asks the caller itself, if it listens to callers
         return True
 
 

@@ -145,7 +145,7 @@ class Exchange:
         except Exception as error:  # the outermost boundary of this task; it is raised again where the client waits
             await self._free(call, claim)
             return error
-        if not 200 <= reply.status < 500 or reply.status in COME_AGAIN or reply.fallback:
+        if not 200 <= reply.status < 500 or reply.status in COME_AGAIN or _made_here(call, reply):
             await self._free(call, claim)
         else:
             await self._keep(call, claim, reply)
@@ -172,6 +172,16 @@ class Exchange:
         started = self._clock()
         await self._records.abandon(claim)
         call.hops.append(Hop("idempotency", "end", "freed", started, self._clock() - started))
+
+
+def _made_here(call: Call, reply: Reply) -> bool:
+    """No upstream has done anything for this reply: it is an answer from the configuration, or a rehearsal's.
+
+    What another upstream has answered instead was done there, and must not be done once more.
+    """
+    if reply.fallback:
+        return reply.fallback != "upstream"
+    return any(hop.stage == "fault" and hop.outcome == "abort" for hop in call.hops)
 
 
 def _left(task: "asyncio.Task[Reply | Exception]") -> None:

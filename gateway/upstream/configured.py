@@ -1,6 +1,7 @@
 """From the configuration to an upstream's targets: pools, circuits, gates, and who chooses among them."""
 
 import random
+import ssl
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from gateway.limits.concurrency import Gate, share
 from gateway.limits.keys import key_of
 from gateway.parts import Parts, content
 from gateway.pipe import Layer
+from gateway.resilience.breaker import Circuit
 from gateway.resilience.configured import Changed, circuit
 from gateway.resilience.ejection import Ejection
 from gateway.upstream.balance import HOLD, Picker, picker
@@ -51,51 +53,93 @@ class Maker:
         times, tls = self.settings.timeouts, self.settings.tls
         # The upstream's name is part of a pool's key: two upstreams never share connections or their bound.
         key = ("pool", self.name, target.url, times.connect, times.idle, tls, self.files)
-        pool = parts.get(key, lambda: self._pool(target))
+        pool = parts.get(key, lambda: self._pool(target, self._context() if target.scheme == "https" else None))
         standing = parts.get(("standing", self.name, target.url), Standing) if self.watched else None
-        return self._seat(target, target.url.partition("://")[2], pool, standing, parts)
+        own, breaker = self._own(target), self.settings.breaker
+        known = parts.get(("circuit", self.name, own, breaker), lambda: self._circuit(own))
+        return self._seat(target, target.url.partition("://")[2], pool, standing, known)
 
-    def found(self, found: Found, parts: Parts) -> Seat:
+    def finds(self, parts: Parts) -> "Finds":
+        """Makes targets of what is found later. Raises OSError."""
+        discover, breaker = self.settings.discover, self.settings.breaker
+        secure = self._context() if discover is not None and discover.scheme == "https" else None
+        return Finds(self, secure, parts.get(("circuits", self.name, breaker), dict))
+
+    def found(self, found: Found, secure: ssl.SSLContext | None, circuits: dict[str, Circuit]) -> Seat:
         """It lives as long as the DNS tells of it, or until the upstream's settings change."""
         target = TargetConfig.model_construct(url=found.url, weight=found.weight, priority=found.priority)
         standing = Standing(since=self.clock()) if self.watched else None
         assert self.settings.discover is not None
         # Its Host is the name that was asked for: nobody serves an address out of the DNS by that address.
-        authority = f"{certified_name(self.settings.discover.dns)}:{target.port}"
-        return self._seat(target, authority, self._pool(target), standing, parts)
+        name, usual = certified_name(self.settings.discover.dns), 80 if secure is None else 443
+        authority = name if target.port == usual else f"{name}:{target.port}"
+        own = self._own(target)
+        known = circuits.get(own)
+        if known is None:
+            known = circuits[own] = self._circuit(own)
+        return self._seat(target, authority, self._pool(target, secure), standing, known)
 
-    def _seat(self, target: TargetConfig, authority: str, pool: Pool, standing: Standing | None, parts: Parts) -> Seat:
+    def _own(self, target: TargetConfig) -> str:
+        """Whose circuit it has: its own, or with "" that of all."""
         breaker = self.settings.breaker
-        own = target.url if breaker is not None and breaker.per == "target" else ""
+        return target.url if breaker is not None and breaker.per == "target" else ""
+
+    def _circuit(self, own: str) -> Circuit:
+        return circuit(self.name, own, self.settings.breaker, self.on_change, self.clock)
+
+    def _seat(
+        self, target: TargetConfig, authority: str, pool: Pool, standing: Standing | None, known: Circuit
+    ) -> Seat:
         made = HttpTarget(
             target.url,
             self.name,
             authority=authority.encode(),
             pool=pool,
             forwarder=self.heads,
-            circuit=parts.get(
-                ("circuit", self.name, own, breaker),
-                lambda: circuit(self.name, own, breaker, self.on_change, self.clock),
-            ),
+            circuit=known,
             try_timeout=self.settings.timeouts.try_,
         )
         return Seat(made, target.weight, target.priority, standing)
 
-    def _pool(self, target: TargetConfig) -> Pool:
+    def _context(self) -> ssl.SSLContext:
+        """Raises OSError."""
+        tls = self.settings.tls
+        return client_context(tls.ca, tls.certificate, tls.key) if tls else client_context()
+
+    def _pool(self, target: TargetConfig, secure: ssl.SSLContext | None) -> Pool:
         tls, times = self.settings.tls, self.settings.timeouts
-        context, server_name = None, tls.server_name if tls else None
-        if target.scheme == "https":
-            context = client_context(tls.ca, tls.certificate, tls.key) if tls else client_context()
-            if self.settings.discover is not None and server_name is None:
-                server_name = certified_name(self.settings.discover.dns)
+        server_name = tls.server_name if tls else None
+        if secure is not None and self.settings.discover is not None and server_name is None:
+            server_name = certified_name(self.settings.discover.dns)
         return Pool(
             target.host,
             target.port,
             connect_timeout=times.connect,
             idle_timeout=times.idle,
-            tls=context,
+            tls=secure,
             server_name=server_name,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Finds:
+    """Seats for what the DNS tells of an upstream.
+
+    Holds no `Parts`: they hold the upstream, and a circle is freed by nobody (a worker freezes what it has built).
+    Nor does it read files: seats are made in the loop of a worker that serves.
+    """
+
+    maker: Maker
+    secure: ssl.SSLContext | None
+    circuits: dict[str, Circuit]
+    """By URL, "" for one that all share. They outlive a reload that does not concern them."""
+
+    def seat(self, found: Found) -> Seat:
+        return self.maker.found(found, self.secure, self.circuits)
+
+    def forget(self, url: str) -> None:
+        """The DNS tells of it no more."""
+        self.circuits.pop(url, None)
 
 
 def group(maker: Maker, ejection: Ejection | None, parts: Parts) -> tuple[Group, Picker]:
@@ -103,8 +147,8 @@ def group(maker: Maker, ejection: Ejection | None, parts: Parts) -> tuple[Group,
     settings = maker.settings
     seats = [maker.configured(target, parts) for target in settings.targets]
     choose = _picker(maker, seats)
-    seat_for = (lambda found: maker.found(found, parts)) if settings.discover is not None else None
-    return Group(maker.name, seats, choose, clock=maker.clock, seat_for=seat_for, ejection=ejection), choose
+    finds = maker.finds(parts) if settings.discover is not None else None
+    return Group(maker.name, seats, choose, clock=maker.clock, finds=finds, ejection=ejection), choose
 
 
 def _picker(maker: Maker, seats: list[Seat]) -> Picker:

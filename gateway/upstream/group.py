@@ -6,6 +6,7 @@ It heeds what the operator process tells all workers: who is ill, who was found,
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.resilience.breaker import Breaker
 from gateway.resilience.ejection import Ejection
@@ -31,6 +32,16 @@ class Seat:
         return Member(self.target, self.weight, self.priority, self.standing)
 
 
+class Finds(Protocol):
+    """Makes targets of what is found in the DNS."""
+
+    def seat(self, found: Found) -> Seat:
+        """For one that is new."""
+
+    def forget(self, url: str) -> None:
+        """It is gone."""
+
+
 class Group:
     """Implements what `gateway.runtime` asks of an upstream's targets."""
 
@@ -41,15 +52,15 @@ class Group:
         picker: Picker,
         *,
         clock: Callable[[], float],
-        seat_for: Callable[[Found], Seat] | None = None,
+        finds: Finds | None = None,
         ejection: Ejection | None = None,
     ) -> None:
-        """`seat_for` makes a target of what was found; None where all are configured."""
+        """`finds` is None where all are configured."""
         self.name = name
         self._seats = {seat.target.name: seat for seat in seats}
         self._picker = picker
         self._clock = clock
-        self._seat_for = seat_for
+        self._finds = finds
         self._ejection = ejection
         self._found: tuple[Found, ...] = ()
         self._closed: Mapping[Place, int] | None = None  # how often operators had closed circuits at the last look
@@ -67,8 +78,8 @@ class Group:
 
     def heed(self, notices: Notices) -> None:
         """Bring all up to what is known now."""
-        if self._seat_for is not None:
-            self._adopt(notices.found.get(self.name, ()), self._seat_for)
+        if self._finds is not None:
+            self._adopt(notices.found.get(self.name, ()), self._finds)
         now = self._clock()
         for target, standing in self.standings:
             standing.found((self.name, target.name) not in notices.ill, now)
@@ -76,22 +87,23 @@ class Group:
 
     def close(self) -> None:
         """Let go of connections to what was found; those of configured targets are parts of the runtime."""
-        if self._seat_for is not None:
+        if self._finds is not None:
             for target in self.targets:
                 target.pool.close()
 
-    def _adopt(self, found: tuple[Found, ...], seat_for: Callable[[Found], Seat]) -> None:
+    def _adopt(self, found: tuple[Found, ...], finds: Finds) -> None:
         """Those that are gone finish what they have begun."""
         if found == self._found:
             return
         self._found = found
         before = self._seats
         self._seats = {
-            each.url: _again(before[each.url], each) if each.url in before else seat_for(each) for each in found
+            each.url: _again(before[each.url], each) if each.url in before else finds.seat(each) for each in found
         }
         gone = [seat.target for url, seat in before.items() if url not in self._seats]
         for target in gone:
             target.pool.close()
+            finds.forget(target.name)
             if self._ejection is not None:
                 self._ejection.forget(target)
         self._watch([seat for url, seat in self._seats.items() if url not in before])

@@ -25,7 +25,7 @@ def can_unshare() -> bool:
 def test_as_process_one_it_collects_orphans_and_ends_in_order(start: Start, upstream: Upstream, tmp_path: Path) -> None:
     # A shell that leaves orphans behind and then becomes the gateway.
     leaving = tmp_path / "leaving"
-    leaving.write_text("#!/bin/sh\n" + "(sleep 1 &)\n" * ORPHANS + 'exec "$@"\n')
+    leaving.write_text("#!/bin/sh\n" + "(sleep 3 &)\n" * ORPHANS + 'exec "$@"\n')
     leaving.chmod(0o755)
     gateway = start(proxy(upstream.port, workers=2), by=(*BECOME_ONE, str(leaving)))
     (one,) = children(gateway.pid)
