@@ -15,7 +15,7 @@ import gateway
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("aiohttp", "httptools", "orjson", "uvloop")
-TOOLS = {"nginx": "-v", "haproxy": "-v", "wrk": "-v"}
+TOOLS = {"nginx": "-v", "haproxy": "-v", "envoy": "--version", "wrk": "-v"}
 
 
 def describe() -> dict[str, object]:

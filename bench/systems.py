@@ -67,7 +67,7 @@ def make_keys(folder: Path) -> str:
 def upstream(folder: Path, core: int | None) -> Started:
     """nginx answering from memory, on connections that it never closes."""
     body = REPLY.decode()
-    return _nginx(
+    return nginx_serving(
         folder,
         "upstream",
         core,
@@ -77,7 +77,7 @@ def upstream(folder: Path, core: int | None) -> Started:
 
 
 def nginx(bench: Bench) -> Started:
-    return _nginx(
+    return nginx_serving(
         bench.folder,
         "nginx",
         bench.core,
@@ -196,7 +196,7 @@ SYSTEMS = (
 )
 
 
-def _nginx(folder: Path, name: str, core: int | None, outside: str, inside: str) -> Started:
+def nginx_serving(folder: Path, name: str, core: int | None, outside: str, inside: str) -> Started:
     port = free_port()
     home = folder / name
     home.mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.processes import free_port, server
 from bench.scenarios.catalogue import ATTEMPTS, OPEN_FOR, TOTAL, TRY
-from bench.systems import _nginx, gateway
+from bench.systems import nginx_serving, gateway
 
 Started = tuple[int, AbstractContextManager[int]]
 """The port, and the running process (yields its pid)."""
@@ -82,7 +82,7 @@ location / {{
 
 def start_nginx(folder: Path, settings: str, core: int | None) -> Started:
     outside, _, inside = settings.partition("location")
-    return _nginx(folder, "nginx", core, outside, f"location{inside}")
+    return nginx_serving(folder, "nginx", core, outside, f"location{inside}")
 
 
 def haproxy(ports: Sequence[int]) -> str:

@@ -265,7 +265,8 @@ class Upstream(Section):
     slow_start: Duration | None = None
     """A target that has come back gets its share little by little, over this time."""
     panic: Share = 0.5
-    """When fewer of the targets than this are well, health and ejection are ignored: better some answers than none."""
+    """When fewer of the targets than this are well, health and ejection are ignored, and open circuits tried early:
+    better some answers than none."""
     timeouts: Timeouts = Timeouts()
     retry: Annotated[Retry, BeforeValidator(_retry_off), Or(enum=["off", False])] = Retry()
     breaker: Annotated[Breaker | None, BeforeValidator(_breaker_off), Or(enum=["off", False])] = Breaker()

@@ -22,6 +22,10 @@ from gateway.resilience.permits import ClosedPermit, TimedPermit, TrialPermit
 from gateway.resilience.verdict import Verdict, judge
 from gateway.resilience.window import Window
 
+EARLY = 0.5
+"""Seconds after which a circuit is tried that cannot be spared. An outage of everything ends for the callers so much
+later than for the targets; until then each of them is asked a few times a second, which is no load to speak of."""
+
 TRIALS_END_SOON = 1.0
 """Seconds to say in Retry-After while the trials run: how they end is known within the time of a try."""
 
@@ -73,6 +77,9 @@ class Circuit(Protocol):
     def time_left(self) -> float:
         """Seconds until it is worth asking again; 0 when ready."""
 
+    def hasten(self) -> None:
+        """Too few other targets are left: be ready soon, unless an operator holds it open."""
+
 
 class NoCircuit:
     """For `breaker: off`: admits always and learns nothing."""
@@ -91,6 +98,9 @@ class NoCircuit:
 
     def time_left(self) -> float:
         return 0.0
+
+    def hasten(self) -> None:
+        """It is always ready."""
 
 
 ALWAYS = NoCircuit()
@@ -120,6 +130,7 @@ class Breaker:
         "_minimum",
         "_on_change",
         "_open_time",
+        "_opened",
         "_pass",
         "_rate",
         "_running",
@@ -170,6 +181,7 @@ class Breaker:
         self._trials = trials
         self._clock = clock
         self._on_change = on_change
+        self._opened = 0.0
         self._until = 0.0  # when open: from then on trials are admitted
         self._running = 0  # trials under way
         self._slow_trials = 0  # of this half-open time
@@ -186,6 +198,11 @@ class Breaker:
         if self.state is OPEN:
             return self._clock() >= self._until
         return self._running < self._trials
+
+    def hasten(self) -> None:
+        """Let trials begin EARLY after it opened: it cannot be spared."""
+        if self.state is OPEN and not self.held:
+            self._until = min(self._until, self._opened + EARLY)
 
     def admit(self) -> Permit:
         permit = self._pass
@@ -287,7 +304,8 @@ class Breaker:
         self._failing = False
         self._pass = None
         if new is OPEN and not self.held:
-            self._until = self._clock() + self._open_time.draw(again=old is HALF_OPEN)
+            self._opened = self._clock()
+            self._until = self._opened + self._open_time.draw(again=old is HALF_OPEN)
         elif new is CLOSED:
             self._failures.clear()
             self._slow.clear()

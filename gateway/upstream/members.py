@@ -82,12 +82,14 @@ class Members:
     """The members of one upstream at present. Times in seconds.
 
     `panic` is the share of members with a good standing below which standings are no longer believed: more likely
-    is that the probes are wrong, or that the few that are left would break down, too.
+    is that the probes are wrong, or that the few that are left would break down, too. With fewer circuits ready than
+    that, the open ones are tried earlier.
     """
 
     __slots__ = (
         "_clock",
         "_dice",
+        "_fewest",
         "_groups",
         "_hold",
         "_panic",
@@ -137,6 +139,9 @@ class Members:
         unwatched = all(member.standing is None for member in self.all)
         self._plain = unwatched and len(self._groups) == 1  # one group, without standings
         self.alone = len(self.all) < 2
+        # One circuit, of one target or shared by all, is not one of several that could stand in for each other.
+        several = len({id(member.circuit) for member in self.all}) > 1
+        self._fewest = self._panic * len(self.all) if several else 0.0
         self.only = self.all[0] if self._plain and self.alone else None  # nothing to decide but its circuit
 
     def eligible(self, call: Call) -> list[Member]:
@@ -175,6 +180,12 @@ class Members:
         if not self.all:
             raise Shed("no_healthy_target", 503, retry_after=SOON)
         fit = [member for member in self.all if member.circuit.ready()]
+        if len(fit) < self._fewest:
+            # A circuit spares a target while others serve. When most are open it is the upstream that is in trouble,
+            # and what is left would break down, too: try all of them again soon.
+            for member in self.all:
+                member.circuit.hasten()
+            fit = [member for member in self.all if member.circuit.ready()]
         if not fit:
             raise self.all_open(self.all)
         if not self._plain:

@@ -43,6 +43,46 @@ def refusal(picker: Picker) -> tuple[str, int, float]:
     return caught.value.code, caught.value.status, caught.value.retry_after
 
 
+# Circuits
+
+
+def test_when_most_circuits_are_open_they_are_tried_early() -> None:
+    clock = Clock()
+    targets = [Member(FakeTarget(name, opened(clock))) for name in "ab"]
+    chosen = round_robin(*targets, member("c"), clock=clock, panic=0.5)
+    clock.advance(0.4)
+    assert names(chosen, 3) == "ccc"
+    clock.advance(0.2)
+    assert Counter(names(chosen, 3)) == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(("well", "panic"), [("bc", 0.5), ("b", 0.5), ("", 0.0)])
+def test_while_others_can_stand_in_or_without_panic_a_circuit_stays_open_for_its_time(well: str, panic: float) -> None:
+    clock = Clock()
+    chosen = round_robin(Member(FakeTarget("a", opened(clock))), *map(member, well), clock=clock, panic=panic)
+    clock.advance(9.9)
+    if well:
+        assert "a" not in names(chosen, 6)
+    else:
+        assert refusal(chosen)[0] == "circuit_open"
+
+
+def test_a_circuit_that_all_share_or_that_is_the_only_one_is_not_tried_early() -> None:
+    clock = Clock()
+    shared, own = opened(clock), opened(clock)
+    all_of_one = round_robin(*(Member(FakeTarget(name, shared)) for name in "ab"), clock=clock, panic=0.5)
+    alone = round_robin(Member(FakeTarget("a", own), standing=Standing()), clock=clock, panic=0.5)
+    clock.advance(9.9)
+    for chosen in (all_of_one, alone):
+        assert refusal(chosen) == ("circuit_open", 503, pytest.approx(0.1))
+
+
+def test_the_caller_learns_that_all_are_tried_early() -> None:
+    clock = Clock()
+    chosen = round_robin(*(Member(FakeTarget(name, opened(clock))) for name in "ab"), clock=clock, panic=0.5)
+    assert refusal(chosen) == ("circuit_open", 503, pytest.approx(0.5))
+
+
 # Standings
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.errors import Shed
-from gateway.resilience.breaker import ALWAYS, Breaker, SlowCalls, State
+from gateway.resilience.breaker import ALWAYS, EARLY, Breaker, SlowCalls, State
 from gateway.resilience.verdict import Verdict
 from tests.fakes import Clock, Dice
 
@@ -351,6 +351,23 @@ def test_holding_an_open_circuit_is_no_change_of_state_and_outlasts_its_open_tim
     circuit.hold()
     assert changes == [("a", CLOSED, OPEN)]
     clock.advance(5.0)
+    assert not circuit.ready()
+
+
+def test_a_circuit_that_cannot_be_spared_is_tried_early(circuit: Breaker, clock: Clock) -> None:
+    circuit.hasten()
+    assert circuit.ready()
+    settle(circuit, *[FAILURE] * 3)
+    circuit.hasten()
+    assert circuit.time_left() == pytest.approx(EARLY)
+    clock.advance(EARLY)
+    assert circuit.ready()
+
+
+def test_one_that_an_operator_holds_open_is_not(circuit: Breaker, clock: Clock) -> None:
+    circuit.hold()
+    circuit.hasten()
+    clock.advance(1000.0)
     assert not circuit.ready()
 
 
