@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.processes import free_port, server
 from bench.scenarios.catalogue import ATTEMPTS, OPEN_FOR, TOTAL, TRY
-from bench.systems import nginx_serving, gateway
+from bench.systems import gateway, nginx_serving
 
 Started = tuple[int, AbstractContextManager[int]]
 """The port, and the running process (yields its pid)."""
