@@ -238,6 +238,8 @@ class ServerConnection(asyncio.Protocol):
                 self._write_whole(request.method, reply, body, connection)
             else:
                 await self._write_stream(call, reply, body, connection)
+            if not isinstance(request.body, bytes) and self._reader.request is not request:
+                request.body.close()  # all of it has come, and perhaps nobody has read it: what follows must be read
         except asyncio.CancelledError:
             if self._given_up:
                 status = self._break_off(call, status)

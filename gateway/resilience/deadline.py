@@ -33,21 +33,22 @@ def deadline(total: float, clock: Callable[[], float], heard: bytes | None = Non
         return timed
 
     def listening(send: Send) -> Send:
-        timed = layer(send)
         name = heard or b""
 
         def asked(call: Call) -> Awaitable[Reply]:
-            request = call.request
+            ends, hurried, request = clock() + total, False, call.request
             if request.peer.trusted:
                 wanted = request.fields.index.get(name)
                 if wanted is not None:
                     # From when it came: another road of the same call has no more time than the first.
-                    ends = request.received + seconds(wanted)
+                    own = request.received + seconds(wanted)
                     # A caller that asks for more than there is has not set the deadline: who misses it has failed.
-                    if ends < min(call.deadline, clock() + total):
-                        call.deadline = ends
-                        call.hurried = True
-            return timed(call)
+                    if own < ends:
+                        ends, hurried = own, True
+            if ends < call.deadline:
+                call.deadline = ends
+                call.hurried = hurried
+            return send(call)
 
         return asked
 

@@ -44,6 +44,7 @@ BY_STATUS = dict.fromkeys(range(500, 600), Verdict.FAILURE) | {
     429: Verdict.NEUTRAL,  # it is well and says when to come back
     501: Verdict.NEUTRAL,  # 501 and 505 speak about the request, so callers could choose them to open a circuit
     505: Verdict.NEUTRAL,
+    508: Verdict.NEUTRAL,  # the request has come back to us: an open circuit would only hide what is wrong
 }
 """Statuses that are no success."""
 

@@ -23,6 +23,7 @@ from gateway.resilience.breaker import State
 from gateway.resilience.verdict import Verdict
 from gateway.runtime import Runtime
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.notices import Found, Notices
 from gateway.upstream.target import HttpTarget
 from tests.fakes import Clock
 from tests.wire.actors import Upstream, Visit
@@ -180,6 +181,14 @@ def test_further_targets_leave_the_others_alone(gateway: Gateway) -> None:
     assert target(new, 1).pool is target(old, 0).pool
     assert target(new, 1).circuit is target(old, 0).circuit
     assert target(new, 0).pool not in (target(old, 0).pool, target(old, 1).pool)
+
+
+def test_a_pause_for_a_quota_that_one_target_alone_has_asked_for_ends_when_there_are_more(gateway: Gateway) -> None:
+    """What a 503 with Retry-After means depends on that."""
+    alone = gateway.reload(config("quota: {}")).upstreams["u"].pause
+    assert gateway.reload(config("quota: {}, timeouts: {try: 1s}")).upstreams["u"].pause is alone
+    more = gateway.reload(config("quota: {}", targets=f"{TARGET}, http://127.0.0.1:9002")).upstreams["u"].pause
+    assert more is not alone
 
 
 def test_two_upstreams_share_nothing_even_at_the_same_address(gateway: Gateway) -> None:
@@ -457,6 +466,80 @@ async def test_a_runtime_that_cannot_be_built_leaves_the_old_one_as_it_was(
     assert old.parts._parts == parts
     assert (await ask(old)).status == 200
     await old.close()
+
+
+# -- what the DNS tells ---------------------------------------------------------------------------------
+
+URL = "http://192.0.2.1:80"
+
+
+def discovering(settings: str = "", dns: str = "{dns: orders.test}") -> str:
+    return (
+        f"upstreams: {{u: {{discover: {dns}{', ' + settings if settings else ''}}}}}\n"
+        "routes: [{name: r, match: {path: /r}, upstream: u}]\n"
+    )
+
+
+def found(*urls: str) -> Notices:
+    return Notices(found={"u": tuple(Found(url, 1, 0) for url in urls)})
+
+
+def follow(gateway: Gateway, settings: str = "", *urls: str) -> Runtime:
+    """A reload, and what the operator process says to it."""
+    runtime = gateway.reload(discovering(settings))
+    runtime.heed(found(*(urls or (URL,))))
+    return runtime
+
+
+def test_a_discovered_target_has_an_open_circuit_still_when_other_settings_change(gateway: Gateway) -> None:
+    breaker = "breaker: {consecutive_failures: 1}"
+    circuit = target(follow(gateway, breaker)).circuit
+    circuit.admit().settle(Verdict.FAILURE)
+    for number in range(1, 4):
+        assert target(follow(gateway, f"{breaker}, timeouts: {{total: {number + 5}s}}")).circuit is circuit
+    assert circuit.state is State.OPEN
+    assert target(follow(gateway, "breaker: {consecutive_failures: 2}")).circuit is not circuit
+
+
+def test_a_target_that_left_the_dns_begins_anew_when_it_is_back(gateway: Gateway) -> None:
+    runtime = follow(gateway)
+    circuit = target(runtime).circuit
+    runtime.heed(found("http://192.0.2.2:80"))
+    runtime.heed(found("http://192.0.2.2:80", URL))
+    assert target(runtime, 1).circuit is not circuit
+
+
+@pytest.mark.parametrize("per", ["target", "upstream"])
+def test_targets_that_come_and_go_leave_nothing_behind(gateway: Gateway, per: str) -> None:
+    runtime = follow(gateway, f"breaker: {{per: {per}}}")
+    before = ours()
+    for number in range(2, 200):
+        runtime.heed(found(f"http://192.0.2.{number}:80"))
+    gc.collect()  # a closed circuit and its permit hold each other
+    assert ours() - before == Counter()
+
+
+def test_runtimes_whose_targets_were_discovered_go_with_the_last_reference(gateway: Gateway, uncollected: None) -> None:
+    old = []
+    for number in range(6):
+        runtime = follow(gateway, f"timeouts: {{total: {number // 2 + 5}s}}", URL, f"http://192.0.2.{number + 2}:80")
+        old.append(weakref.ref(runtime.parts))
+    del runtime
+    assert [reference() is not None for reference in old] == [False] * 5 + [True]
+
+
+def test_a_target_is_found_without_another_look_at_files(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker finds it while it serves, and the authority's file may have gone."""
+    ca = Authority(tmp_path).file
+    runtime = gateway.reload(discovering(f"tls: {{ca: {ca}}}", "{dns: orders.test, scheme: https}"))
+    ca.unlink()
+    runtime.heed(found("https://192.0.2.1:443", "https://192.0.2.2:8443"))
+    one, two = runtime.upstreams["u"].targets
+    assert one.pool._tls is not None
+    assert one.pool._tls is two.pool._tls
+    assert (one._authority, two._authority) == (b"orders.test", b"orders.test:8443")
 
 
 # -- nothing piles up ----------------------------------------------------------------------------------

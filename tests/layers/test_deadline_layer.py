@@ -66,6 +66,14 @@ async def test_a_call_with_a_deadline_of_its_own_is_marked(value: bytes, hurried
     assert call.hurried is hurried
 
 
+@pytest.mark.parametrize(("value", "hurried"), [(b"9999", True), (b"10000", False), (b"60000", False)])
+async def test_a_caller_that_asks_for_more_than_there_is_has_set_no_deadline(value: bytes, hurried: bool) -> None:
+    """Else who always says a minute would keep circuits closed whatever happens."""
+    call = saying(value)
+    await deadline(10.0, Clock(1000.0), NAME)(replying(200))(call)
+    assert call.hurried is hurried
+
+
 @pytest.mark.parametrize("value", [b"0", b"000", b"-1", b"-0", b"-999999999"])
 async def test_a_caller_that_has_no_time_left_hears_so_at_once(value: bytes) -> None:
     with pytest.raises(DeadlinePassed):

@@ -201,6 +201,19 @@ async def test_a_deadline_from_outside_holds_for_the_other_upstream_too() -> Non
     assert given == [2.0]
 
 
+async def test_a_hurried_call_is_not_so_on_a_road_that_does_not_listen_to_callers() -> None:
+    clock, call, seen = Clock(1000.0), make_call(headers=[(b"x-timeout", b"500")]), []
+    call.request.peer.trusted, call.request.received = True, 1000.0
+
+    async def spare(call: Call) -> Reply:
+        seen.append((call.hurried, call.deadline))
+        return Reply(200, [])
+
+    first = pipe(deadline(3.0, clock, b"x-timeout"), to=failing(DeadlinePassed()))
+    await covered(first, Other(ON, pipe(deadline(2.0, clock), to=spare)))(call)
+    assert seen == [(False, 1002.0)]
+
+
 async def test_tries_of_the_failed_road_stay_on_record() -> None:
     first, spare = FakeTarget("first"), FakeTarget("spare")
 

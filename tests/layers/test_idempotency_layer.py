@@ -11,8 +11,9 @@ from gateway.idempotency import keeping
 from gateway.idempotency.background import Background
 from gateway.idempotency.memory import MemoryRecords
 from gateway.pipe import Send
+from gateway.resilience.fault import Fault, fault
 from gateway.resilience.idempotency import LEEWAY, Terms, idempotency
-from tests.fakes import Chunks, Clock, FakeTarget, Script, delayed, explosive, make_call, read_all
+from tests.fakes import Chunks, Clock, FakeTarget, Script, Sleep, delayed, explosive, make_call, read_all
 
 PATIENCE = 30.0
 TARGET = FakeTarget()
@@ -196,6 +197,32 @@ async def test_a_fallback_is_no_answer_of_the_upstream() -> None:
     covered.fallback = "static"
     bench = Bench(Script(covered, created()))
     assert (await bench.send(keyed())).body == b"later"
+    assert (await bench.send(keyed())).status == 201
+
+
+async def test_what_another_upstream_has_done_instead_is_not_done_again() -> None:
+    spare = created()
+    spare.fallback = "upstream"
+    bench = Bench(Script(spare))
+    assert (await bench.send(keyed())).status == 201
+    again = await bench.send(keyed())
+    assert (again.status, (b"idempotency-replayed", b"true") in again.headers) == (201, True)
+
+
+@pytest.mark.parametrize("status", [404, 422])
+async def test_a_rehearsed_failure_frees_the_key_whatever_its_status(status: int) -> None:
+    rehearsal = fault(Fault(1.0, status, until=100.0), clock=Clock(), wall=Clock(99.0))
+    bench = Bench(rehearsal(explosive()))
+    assert (await bench.send(keyed())).status == status
+    assert hops(call := keyed()) == []
+    assert (await bench.send(call)).status == status
+    assert hops(call) == [("begin", "new"), ("end", "freed")]
+
+
+async def test_a_rehearsed_delay_keeps_the_reply_as_ever() -> None:
+    rehearsal = fault(Fault(1.0, delay=0.5), clock=(clock := Clock()), sleep=Sleep(clock))
+    bench = Bench(rehearsal(Script(created())))
+    assert (await bench.send(keyed())).status == 201
     assert (await bench.send(keyed())).status == 201
 
 

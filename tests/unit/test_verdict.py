@@ -23,6 +23,7 @@ SUCCESS, FAILURE, NEUTRAL = Verdict.SUCCESS, Verdict.FAILURE, Verdict.NEUTRAL
         (Reply(503, []), "503", FAILURE),
         (Reply(504, []), "504", FAILURE),
         (Reply(505, []), "505", NEUTRAL),
+        (Reply(508, []), "508", NEUTRAL),
         (Reply(599, []), "599", FAILURE),
         (UpstreamFailed("upstream_unreachable", sent=False), "connect_failure", FAILURE),
         (UpstreamFailed("upstream_timeout", sent=True), "timeout", FAILURE),

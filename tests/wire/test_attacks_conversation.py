@@ -35,6 +35,18 @@ async def test_a37_a_large_unread_body_ends_the_connection(start: Start, upstrea
     assert upstream.received == b""
 
 
+async def test_a37_a_large_body_that_came_whole_but_was_never_read_holds_up_nothing_behind_it(
+    start: Start, upstream: Upstream
+) -> None:
+    client = await (await start(route="idempotency: {keep: 1h}")).client()
+    # It comes in one piece, is more than is kept of a stream, and more than a request with a key may have.
+    request = post(b"Content-Length: 90000", b"Idempotency-Key: k", body=b"x" * 90_000)
+    assert (await client.ask(request)).status == 413
+    await client.send(get(target=b"/after"))
+    assert (await client.answer()).status == 200
+    assert upstream.requests == [b"GET /after"]
+
+
 async def test_a37_a_chunked_body_that_grew_too_long_ends_the_connection(start: Start, upstream: Upstream) -> None:
     client = await (await start(route=LIMITED)).client()
     await client.send(chunks(b"5\r\nhello\r\n"))
