@@ -183,8 +183,8 @@ class Listen(Section):
     def at(self, host: str, port: int) -> Where | None:
         """The listener that answers there, as far as the name tells."""
         for address in [*(address for address, _ in self.clients), *([self.admin] if self.admin else [])]:
-            everywhere = address.host in ("0.0.0.0", "::")  # noqa: S104
-            if address.port == port and (address.host == host or (everywhere and host in THIS_MACHINE)):
+            here = address.host in (*THIS_MACHINE, "0.0.0.0", "::")  # noqa: S104
+            if address.port == port and (address.host == host or (here and host in THIS_MACHINE)):
                 return address
         return None
 

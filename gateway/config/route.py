@@ -30,6 +30,9 @@ from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import each_header_once
 from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split
 
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""RFC 9110 section 9.2.2."""
+
 
 class Match(Section):
     """Which requests a route takes: those for which all of this holds."""
@@ -125,6 +128,8 @@ class Route(Section):
             yield ("split",), "has no weight above 0: nobody would answer"
         if self.split_by is not None and self.split is None:
             yield ("split_by",), "has no effect without split"
+        if self.idempotency is not None and IDEMPOTENT.issuperset(self.match.methods or ("POST",)):
+            yield ("idempotency",), "has no effect: all of match.methods may be repeated without a key"
         for index, entry in enumerate(self.fallback):
             if (entry.upstream,) == self.upstreams:
                 yield ("fallback", index, "upstream"), "is the upstream that has failed: it would be asked once more"

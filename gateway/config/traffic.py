@@ -11,6 +11,7 @@ from gateway.config.fields import (
     HeaderName,
     PositiveShare,
     Section,
+    SettableHeader,
     Text,
     Weight,
     refuse,
@@ -47,6 +48,6 @@ class FaultInjection(Section):
 class Idempotency(Section):
     """Requests with a key are done once: the first reply is kept, and repetitions get it."""
 
-    header: HeaderName = "Idempotency-Key"
+    header: SettableHeader = "Idempotency-Key"
     keep: Duration = 86400.0
     """How long a reply is kept."""

@@ -24,7 +24,6 @@ from gateway.config.fields import (
     File,
     Flag,
     HostName,
-    IdentityHeader,
     Method,
     Or,
     PositiveShare,
@@ -47,7 +46,7 @@ from gateway.config.health import (
     UpstreamQuota,
 )
 from gateway.config.limits import UpstreamConcurrency
-from gateway.config.syntax import host_header, split_authority, text
+from gateway.config.syntax import TOKEN, host_header, identity_header, split_authority, text
 
 URL = re.compile(r"(https?)://([^/?#]*)(.*)", re.DOTALL)
 FAILURES = ("connect_failure", "reset", "timeout")
@@ -122,6 +121,18 @@ class Target(Section):
         return split_authority(self.url.partition("://")[2])[1] or (443 if self.scheme == "https" else 80)
 
 
+def _time_header(value: object) -> str:
+    name = identity_header(value)
+    if name.lower() in ("authorization", "cookie"):
+        raise ValueError(f"{name} carries credentials, which would be lost")
+    return name
+
+
+TimeHeader = Annotated[
+    str, PlainValidator(_time_header), WithJsonSchema({"type": "string", "pattern": f"^(?:{TOKEN.pattern})$"})
+]
+
+
 class Timeouts(Section):
     """How long to wait for an upstream."""
 
@@ -133,7 +144,7 @@ class Timeouts(Section):
     """For all tries and the waits between them."""
     idle: Duration = 60.0
     """How long an unused connection is kept."""
-    header: IdentityHeader | None = None
+    header: TimeHeader | None = None
     """Tells the upstream how many milliseconds are left, as X-Request-Timeout-Ms; heard from trusted proxies, too."""
 
     @model_validator(mode="after")

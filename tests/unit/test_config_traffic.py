@@ -75,6 +75,10 @@ def test_a_mirror_a_fault_and_idempotency_are_what_is_written(tmp_path: Path) ->
         ("split: {u: 1, w: 1}", "7:19: routes[0].split.w: there is no upstream 'w'"),
         ("splitt: {u: 1}\n    upstream: u", "7:5: routes[0].splitt: unknown key (did you mean 'split'?)"),
         ("split_by: ip\n    upstream: u", "7:15: routes[0].split_by: has no effect without split"),
+        (
+            "idempotency: {header: Content-Length}\n    upstream: u",
+            "7:27: routes[0].idempotency.header: 'Content-Length' belongs to the connection and cannot be set",
+        ),
         ("split: {u: 1}\n    split_by: route", "8:15: routes[0].split_by: 'route' is none of consumer, ip, header"),
         ("split: {u: 1}\n    split_by: consumers", "8:15: routes[0].split_by: 'consumers' is none of consumer, ip"),
         ("upstream: u\n    mirror: v", "8:13: routes[0].mirror: must be a mapping, not 'v'"),
@@ -239,3 +243,8 @@ def test_requests_that_are_counted_and_keys_that_are_kept_are_different_doubts(t
 def test_keys_are_kept_in_the_store_so_one_is_needed(tmp_path: Path) -> None:
     assert loaded(tmp_path, route("idempotency: {}")).limits
     assert not loaded(tmp_path, route("priority: high")).limits
+
+
+def test_a_key_is_of_no_use_where_everything_may_be_repeated_anyway(tmp_path: Path) -> None:
+    text = route("idempotency: {}").replace("path: /r", "path: /r, methods: [GET, PUT]")
+    assert complaint(tmp_path, text).endswith("has no effect: all of match.methods may be repeated without a key")

@@ -210,3 +210,8 @@ def test_values_from_the_environment_are_not_in_the_complaints(tmp_path: Path) -
         "upstreams.u.retry.on[0]:",
     ]
     assert "77" not in "".join(said)
+
+
+def test_a_header_that_carries_credentials_does_not_tell_the_time(tmp_path: Path) -> None:
+    said = complaint(tmp_path, upstream("timeouts: {header: Authorization}"))
+    assert said.endswith("timeouts.header: Authorization carries credentials, which would be lost")
