@@ -23,6 +23,12 @@ def why(router: Router[T], method: str, host: bytes, normal: Normal, headers: He
     """One reason for each rule, in file order; all that keeps a rule from matching is named at once."""
     winner = router.best(method, host, normal, headers)
     lookalike = router.lookalike(winner, method, host, normal, headers) if winner is not None else None
+    astray = (
+        winner is not None
+        and winner.first is not None
+        and winner.first.cut
+        and router.astray(winner, method, host, normal, headers)
+    )
     known = facts(headers, normal.query)
     reasons = []
     for entry in router.entries:
@@ -33,6 +39,8 @@ def why(router: Router[T], method: str, host: bytes, normal: Normal, headers: He
             reasons.append(Reason(entry.rule.name, False, f"outranked by {winner.rule.name}: {_rank(winner, entry)}"))
         elif lookalike is not None:
             reasons.append(Reason(entry.rule.name, False, f"refused, the path is too much like {lookalike.rule.path}"))
+        elif astray:
+            reasons.append(Reason(entry.rule.name, False, "refused, the path without its version is for another route"))
         else:
             reasons.append(Reason(entry.rule.name, True, "matches"))
     return reasons
@@ -76,6 +84,8 @@ def _path_miss(entry: Entry[T], segments: Sequence[str]) -> str:
             return f"path differs at segment {place}: {segments[place - 1]!r} is not {step!r}"
     if not entry.rest and len(segments) > len(entry.steps):
         return f"path goes on at segment {len(entry.steps) + 1}: {segments[len(entry.steps)]!r}"
+    if entry.first is not None and entry.first.read(segments[0]) is None:
+        return f"path does not begin with one of its versions: {segments[0]!r}"
     return ""
 
 
@@ -93,6 +103,8 @@ def _rank(winner: Entry[T], loser: Entry[T]) -> str:
         pairs = zip(winner.steps, loser.steps, strict=False)
         equal = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(winner.steps), len(loser.steps)))
         return f"its path is more specific at segment {equal + 1}"
+    if winner.first is not None and loser.first is None:
+        return "its path begins with a version"
     if len(winner.conditions) != len(loser.conditions):
         return "it has more header and query conditions"
     if (winner.methods is None) != (loser.methods is None):

@@ -23,7 +23,7 @@ class Found(NamedTuple, Generic[T]):
     """Where a request goes."""
 
     path: bytes
-    """Normalised: what was matched is what is forwarded."""
+    """Normalised: what was matched is what is forwarded, but for a version that ends at the gateway."""
     query: bytes
     """With its "?", or empty."""
     match: Match[T]
@@ -43,10 +43,20 @@ class Finder(Generic[T]):
         found = self._found.get(key)
         if found is None:
             normal = normalise(target, authority)
-            found = Found(normal.path, normal.query, self._router.match(method, host, normal, headers))
+            match = self._router.match(method, host, normal, headers)
+            found = Found(_forwarded(normal.path, match), normal.query, match)
             # A target in absolute-form is judged against the Host header too: it is not kept.
             if not self._by_header and len(target) <= LONGEST and target.startswith(b"/"):
                 if len(self._found) >= REMEMBERED:
                     self._found.clear()
                 self._found[key] = found
         return found
+
+
+def _forwarded(path: bytes, match: Match[T]) -> bytes:
+    """The path without its first segment where that is a version to be cut off."""
+    first = match.rule.first
+    if first is None or not first.cut:
+        return path
+    second = path.find(b"/", 1)
+    return path[second:] if second > 0 else b"/"

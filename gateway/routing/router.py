@@ -3,7 +3,7 @@
 Nothing here awaits, and nothing depends on how many rules there are: constructors sort and compile.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
@@ -18,7 +18,18 @@ T = TypeVar("T")
 
 LOOKALIKE = "The path differs from that of another route only in case, trailing dots or spaces, or parameters."
 
+OTHER_ROUTE = "Without its version, the path is that of another route."
+
 DOT, PERCENT = b".%"  # as numbers: looking one up in bytes is five times faster than a bytes of length one
+
+
+class VersionSegment(NamedTuple):
+    """A rule whose path begins with `/*`: its first segment names a version, or the rule does not match."""
+
+    read: Callable[[str], str | None]
+    """The version, None for what is none. Whether it is one is the same for a segment and its folded form."""
+    cut: bool
+    """It is not forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +46,33 @@ class Rule(Generic[T]):
     """Decoded names and values; each must be present, be it among others."""
     target: T
     name: str
+    first: VersionSegment | None = None
 
 
 class Match(NamedTuple, Generic[T]):
     target: T
     params: Mapping[str, str]
     rule: Rule[T]
+    version: str = ""
+    """As the path names it; "" when it names none."""
 
 
 class Entry(Generic[T]):
     """A rule, compiled."""
 
-    __slots__ = ("conditions", "host", "index", "literal", "match", "methods", "params", "rule", "shape", "steps")
+    __slots__ = (
+        "conditions",
+        "first",
+        "host",
+        "index",
+        "literal",
+        "match",
+        "methods",
+        "params",
+        "rule",
+        "shape",
+        "steps",
+    )
 
     def __init__(self, rule: Rule[T], index: int) -> None:
         if rule.methods is not None and not rule.methods:
@@ -54,6 +80,7 @@ class Entry(Generic[T]):
         self.rule = rule
         self.index = index
         self.methods = rule.methods
+        self.first = rule.first
         self.steps, rest, self.params = parse_path(rule.path)
         self.host = None if rule.host is None else parse_host(rule.host)
         self.conditions: frozenset[Fact] = frozenset((*rule.headers, *rule.query))
@@ -67,7 +94,7 @@ class Entry(Generic[T]):
 
     def rank(self) -> tuple[int, bool, int]:
         """Sorts rules of the same path: most conditions, then those that name methods, then file order."""
-        return -len(self.conditions), self.methods is None, self.index
+        return -len(self.conditions) - (self.first is not None), self.methods is None, self.index
 
 
 Fact = tuple[bytes, bytes] | tuple[str, str]
@@ -82,9 +109,15 @@ def facts(headers: Headers, query: bytes) -> set[Fact]:
     """All that conditions can ask for. Query: split at "&" only, "+" is a space, duplicates all count.
 
     A header line counts whole, and each element of it: whoever stands in front may have joined several lines
-    with commas (RFC 9110 section 5.3), and that must not lead round a route that asks for one of them.
+    with commas (RFC 9110 section 5.3), and that must not lead round a route that asks for one of them. The elements
+    of Cookie are its cookies, `name=value`.
     """
-    elements = ((name, part.strip(b" \t")) for name, value in headers if b"," in value for part in value.split(b","))
+    elements = (
+        (name, part.strip(b" \t"))
+        for name, value in headers
+        if (comma := b";" if name == b"cookie" else b",") in value
+        for part in value.split(comma)
+    )
     return {*headers, *elements, *parse_qsl(query[1:].decode("ascii"), keep_blank_values=True)}
 
 
@@ -117,6 +150,8 @@ class Router(Generic[T]):
             if not plain and self.lookalike(entry, method, host, normal, headers) is not None:
                 raise Refused("no_route", 404, LOOKALIKE)
             params = entry.params
+            if entry.first is not None:
+                return self._versioned(entry, entry.first, method, host, normal, headers)
             if params:
                 segments = normal.segments
                 if len(params) == 1:  # by far the most common, and twice as fast without a comprehension
@@ -124,6 +159,29 @@ class Router(Generic[T]):
                     return Match(entry.rule.target, {name: segments[index]}, entry.rule)
                 return Match(entry.rule.target, {name: segments[index] for name, index in params}, entry.rule)
         return entry.match
+
+    def _versioned(
+        self, entry: Entry[T], first: VersionSegment, method: str, host: bytes, normal: Normal, headers: Headers
+    ) -> Match[T]:
+        """The match of a rule whose first segment is a version. Raises Refused."""
+        if first.cut and self.astray(entry, method, host, normal, headers):
+            raise Refused("no_route", 404, OTHER_ROUTE)
+        segments = normal.segments
+        params = {name: segments[index] for name, index in entry.params}
+        return Match(entry.rule.target, params or NOTHING, entry.rule, first.read(segments[0]) or "")
+
+    def astray(self, entry: Entry[T], method: str, host: bytes, normal: Normal, headers: Headers) -> bool:
+        """Whether the path without its version is, to us or to a lenient server, for another route.
+
+        If it went through, `/v2/admin` of a public route with versions would lead round the route of `/admin`.
+        """
+        if normal.path.startswith(b"/;"):
+            return True  # what would be cut off is not the segment that was read
+        rest = normal._replace(segments=normal.segments[1:])
+        found = self.best(method, host, rest, headers)
+        if found is None or found.first is not None or found.rule.name != entry.rule.name:
+            return True
+        return self.lookalike(found, method, host, rest, headers) is not None
 
     def lookalike(self, entry: Entry[T], method: str, host: bytes, normal: Normal, headers: Headers) -> Entry[T] | None:
         """The rule that would win if servers were lenient about segments, when it is not `entry`."""
@@ -143,6 +201,8 @@ class Router(Generic[T]):
         for trie in self._exact.tries(host):
             for leaf in leaves(trie, normal.segments):
                 for entry in leaf:
+                    if entry.first is not None and entry.first.read(normal.segments[0]) is None:
+                        continue
                     if entry.conditions <= known and entry.methods is not None:
                         allowed |= entry.methods
         if not allowed:
@@ -160,6 +220,8 @@ def _first(
         for leaf in leaves(trie, segments):
             for entry in leaf:
                 if entry.methods is not None and method not in entry.methods:
+                    continue
+                if entry.first is not None and entry.first.read(segments[0]) is None:
                     continue
                 if entry.conditions:
                     if known is None:

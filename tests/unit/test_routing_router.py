@@ -41,7 +41,7 @@ def winner(rules: list[Rule[str]], target: bytes, method: str = "GET", host: byt
 def test_a_match_carries_the_target_the_parameters_and_the_rule() -> None:
     orders = rule("/orders/{id}/items/{item}")
     found = match([orders], b"/orders/7/items/a%20b")
-    assert found == ("/ORDERS/{ID}/ITEMS/{ITEM}", {"id": "7", "item": "a b"}, orders)
+    assert found == ("/ORDERS/{ID}/ITEMS/{ITEM}", {"id": "7", "item": "a b"}, orders, "")
     assert match([rule("/orders/{id}")], b"/orders/caf%C3%A9").params == {"id": "café"}
     assert match([rule("/orders")], b"/orders").params == {}
 
@@ -126,6 +126,14 @@ def test_a_header_condition_sees_every_value() -> None:
     assert winner(rules, b"/a", "GET", b"h", b"x-channel: Mobile") == "no_route"
     assert winner(rules, b"/a", "GET", b"h", b"x-channel: mobile2") == "no_route"
     assert winner(rules, b"/a") == "no_route"
+
+
+def test_a_cookie_is_a_condition_whatever_stands_beside_it() -> None:
+    rules = [rule("/a", headers=((b"cookie", b"canary=1"),), name="canary"), rule("/a")]
+    for line in (b"cookie: canary=1", b"cookie: sid=x; canary=1", b"cookie: canary=1;lang=de"):
+        assert winner(rules, b"/a", "GET", b"h", line) == "canary"
+    for line in (b"cookie: canary=10", b"cookie: not-canary=1", b"cookie: sid=a,canary=1", b"x-cookie: canary=1"):
+        assert winner(rules, b"/a", "GET", b"h", line) == "/a"
 
 
 @pytest.mark.parametrize("query", [b"?name=a+b", b"?name=a%20b", b"?n%61me=a%20b", b"?name=x&name=a+b", b"?z&name=a+b"])
