@@ -2,7 +2,8 @@
 
 Hop-by-hop fields go (RFC 9110 7.6.1), what Connection nominates goes too, and everything by which a client
 could pose as the gateway: identity, forwarding and routing-override fields, in any spelling that some
-server folds into the same variable (X_User, X.User). So do the caller's own credentials, where its provider says so.
+server folds into the same variable (X_User, X.User). So do the caller's own credentials, where its provider says so,
+and what a stage has removed (`call.removed`); what stages have to say themselves (`call.lines`) is added.
 """
 
 from __future__ import annotations
@@ -136,14 +137,19 @@ class Forwarder:
         fields, caller = request.fields, call.caller
         # What changes with the try stands among what changes with the caller: outside of what is remembered.
         ours = told + b"".join([b"%b: %b\r\n" % field for field in caller.forward]) if caller.forward else told
+        if call.lines:
+            ours += call.lines
         key: object = self
-        if caller.signed or caller.hidden is not None:
-            key = (self, caller.hidden, caller.signed)
+        removed = call.removed
+        if removed or caller.signed or caller.hidden is not None:
+            key = (self, caller.hidden, caller.signed, removed)
             if caller.signed and self._signer is not None:
                 ours += self._signer.field(caller, self._audience)
         kept = fields.derived.get(key)
         if kept is None:
-            kept = fields.derived[key] = self._kept(fields, fields.headers if key is self else _visible(fields, caller))
+            kept = fields.derived[key] = self._kept(
+                fields, fields.headers if key is self else _visible(fields, caller, removed)
+            )
         return b"%b %b%b HTTP/1.1\r\nhost: %b\r\nx-request-id: %b\r\n%b%b%b%b\r\n" % (
             method,
             call.path,
@@ -214,12 +220,14 @@ def without_cookies(value: bytes, names: frozenset[bytes]) -> bytes:
     return value if len(kept) == len(pairs) else b";".join(kept).strip(b"; \t")
 
 
-def _visible(fields: Fields, caller: Caller) -> Headers:
-    """The fields without the credentials of this caller.
+def _visible(fields: Fields, caller: Caller, removed: frozenset[bytes]) -> Headers:
+    """The fields without the credentials of this caller, and without those that a stage has `removed`.
 
     Where the gateway's own token stands no other one may, whichever of its credentials made the caller known.
     """
-    headers = {plain(name) for name in caller.hidden.headers} if caller.hidden is not None else set()
+    headers = {plain(name) for name in removed}
+    if caller.hidden is not None:
+        headers |= {plain(name) for name in caller.hidden.headers}
     cookies = caller.hidden.cookies if caller.hidden is not None else frozenset[bytes]()
     if caller.signed:
         headers.add(b"authorization")

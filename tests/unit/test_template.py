@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.resilience.template import (
+from gateway.transform.template import (
     HEADER,
     JSON_TEXT,
     MARKUP,
