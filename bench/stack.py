@@ -42,6 +42,10 @@ RESILIENCE = (
     "retry: {attempts_header: true}",
     "breaker: {slow_calls: {over: 1s}, open_for_max: 5m}",
 )
+VERSIONS = "versions: {default: v2, available: {v1: {upstream: orders}, v2: {upstream: orders}}}"
+TEMPLATE = "transform: {request_headers: {set: {X-Source: 'gateway {request.id}'}}}"
+PATHS = {"+ version by path": f"/v2{PATH}"}
+"""Where it is not PATH that is asked for."""
 FALLBACK = "fallback: [{on: [5xx], status: 200, json: {}}]"
 
 
@@ -87,6 +91,10 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     "+ hedge": ((), (TARGETS, "hedge: {after: p95}"), False),
     "+ quota": ((), ("quota: {respect: true}",), False),
     "+ deadline header": ((), ("timeouts: {header: X-Request-Timeout-Ms}",), False),
+    "+ version by path": ((VERSIONS,), (), False),
+    "+ header template": ((TEMPLATE,), (), False),
+    "+ CORS": (("cors: {origins: ['https://app.example.com']}",), (), False),
+    "+ compression (none)": (("compress: true",), (), False),
     "full policy": ((AUTH, LIMIT, FALLBACK), ("retry", "breaker"), True),
     "all of resilience": ((FALLBACK,), RESILIENCE, False),
 }
@@ -131,7 +139,7 @@ async def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     costs: dict[str, list[float]] = {name: [] for name in runtimes}
     for number in range(-1, rounds):  # the first round warms up
         for name, built in runtimes.items():
-            cost = await batch(built, fields)
+            cost = await batch(built, fields, PATHS.get(name, PATH))
             if number >= 0:
                 costs[name].append(cost)
     for built in runtimes.values():
@@ -143,7 +151,8 @@ def runtime(folder: Path, on_route: tuple[str, ...], on_upstream: tuple[str, ...
     """The runtime of one variant, its upstream connections replaced."""
     settings = {each.partition(":")[0]: each for each in (TARGET, *OFF.values(), *on_upstream)}
     upstream = ", ".join(setting for setting in settings.values() if ":" in setting)
-    route = ", ".join(["name: orders", "match: {path: /orders/**}", *on_route, "upstream: orders"])
+    end = () if VERSIONS in on_route else ("upstream: orders",)
+    route = ", ".join(["name: orders", "match: {path: /orders/**}", *on_route, *end])
     file = folder / "routes.yaml"
     file.write_text(f"""
 auth:
@@ -164,9 +173,9 @@ routes:
     return built
 
 
-async def batch(built: Runtime, fields: Fields) -> float:
+async def batch(built: Runtime, fields: Fields, path: str) -> float:
     """Microseconds per request. Raises RuntimeError when one is not answered as it should be."""
-    handler, peer, target = built.handler, Peer("127.0.0.1", 40000), PATH.encode()
+    handler, peer, target = built.handler, Peer("127.0.0.1", 40000), path.encode()
     started = time.perf_counter()
     for _ in range(BATCH):
         now = time.monotonic()

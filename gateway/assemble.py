@@ -9,8 +9,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gateway.auth.identity import Identity
@@ -20,13 +20,14 @@ from gateway.auth.throttle import FailureLimit
 from gateway.config.model import Config
 from gateway.config.model import Route as RouteConfig
 from gateway.config.model import Upstream as UpstreamConfig
+from gateway.config.versions import Version as VersionConfig
 from gateway.exchange import Call, Reply
-from gateway.handler import Handler, Route
+from gateway.handler import Enter, Handler, Route
 from gateway.http.redirect import HTTPS
 from gateway.idempotency import configured as keeping
 from gateway.idempotency.background import Background
 from gateway.limits import configured as counting
-from gateway.limits.concurrency import Gate, Gates, limited, share
+from gateway.limits.concurrency import Gate, limited
 from gateway.limits.door import take_quota, unlimited
 from gateway.limits.gcra import rate
 from gateway.limits.headers import LINES
@@ -46,12 +47,18 @@ from gateway.resilience.idempotency import idempotency
 from gateway.resilience.mirror import Copies, mirror
 from gateway.resilience.quota import QuotaPause
 from gateway.resilience.retry import retry
+from gateway.routing.configured import rules_of
 from gateway.routing.router import Router, Rule
+from gateway.routing.versions import Versions, by_version, unspoken
 from gateway.runtime import Runtime, Upstream
 from gateway.telemetry.access_log import AccessLog, Sink
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import Observer
 from gateway.telemetry.usage import UsageCounter
+from gateway.transform.addresses import addresses
+from gateway.transform.configured import compressed, redirect_end, request_layer, respond_end, response_layer
+from gateway.transform.cors import announced, cors, without_cors
+from gateway.transform.security import OWN, security_headers
 from gateway.upstream.balance import Picker, balance
 from gateway.upstream.configured import Maker, adapting, files_of, gate_of, group, heads_for
 from gateway.upstream.split import split
@@ -119,28 +126,41 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         observe=world.metrics.store_duration.child("redis").observe,
         on_error=world.metrics.store_errors.child("redis").inc,
     )
-    shedding = _shedding(config, parts)
+    shedding = counting.shedding(config, parts)
     failures = _failure_limit(config, store, world, parts)
     identity = Identity(config, parts, world.records, failures, clock=world.clock)
     upstreams = {
         name: _upstream(name, settings, config, identity, world, parts) for name, settings in config.upstreams.items()
     }
     house = House(world, parts, identity, store, shedding, {name: each.send for name, each in upstreams.items()})
-    routes = {settings.name: _route(config, settings, house) for settings in config.routes}
+    versions = {
+        settings.name: Versions(settings.versions, time.time)
+        for settings in config.routes
+        if settings.versions is not None
+    }
+    routes = {settings.name: _route(config, settings, versions.get(settings.name), house) for settings in config.routes}
+    rules = [
+        each
+        for settings in config.routes
+        for each in rules_of(settings, routes[settings.name], versions.get(settings.name))
+    ]
+    retiring = {(name, version) for name, each in versions.items() for version in each.retiring}
     log_to = world.access_log if config.logging.access != "off" else None
     usage = world.usage if config.usage is not None else None
-    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None, usage)
+    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None, usage, retiring)
     https = config.listen.https
     handler = Handler(
-        Router([rule(settings, routes[settings.name]) for settings in config.routes]),
+        Router(rules),
         observer.finished,
         instance=world.instance,
         trusted=config.trusted_proxies,
         hsts=math.ceil(https.hsts or 0) if https is not None else 0,
         to_https=_https_port(config),
         quota_lines=LINES[config.rate_limit_headers],
+        preflights=_preflights(rules),
+        own=OWN if config.security_headers else b"",
     )
-    rooms = {route.name: room for route in config.routes if (room := _room(config, route, parts)) is not None}
+    rooms = {route.name: room for route in config.routes if (room := counting.room(config, route, parts)) is not None}
     parts.settle()
     return Runtime(
         handler,
@@ -203,15 +223,16 @@ def _try(call: Call) -> Awaitable[Reply]:
     return call.target.send(call)
 
 
-def _route(config: Config, settings: RouteConfig, house: House) -> Route:
+def _route(config: Config, settings: RouteConfig, versions: Versions | None, house: House) -> Route:
     """The door's statements for one route, in front of its way to an upstream."""
     limits = [
         counting.limit(*counting.named(config, settings.name, entry, number))
         for number, entry in enumerate(settings.rate_limit)
     ]
-    way = _way(config, settings, house)
+    way = _way(config, settings, versions, house)
     return Route(
         name=settings.name,
+        enter=_enter(settings, versions),
         identify=house.identity.identify(settings.auth),
         permit=house.identity.permit(settings.auth),
         admit=house.shedding.admit(settings.priority) if house.shedding is not None else admit_all,
@@ -219,26 +240,72 @@ def _route(config: Config, settings: RouteConfig, house: House) -> Route:
         send=way(planned(settings.fault)),
         rehearse=lambda rehearsal: way(rehearsal or planned(settings.fault)),
         body_limit=settings.body_limit,
+        answers_preflights=settings.cors is not None,
     )
 
 
-def _way(config: Config, settings: RouteConfig, house: House) -> Callable[[Fault | None], Send]:
+def _enter(settings: RouteConfig, versions: Versions | None) -> Enter:
+    """What is decided before anybody asks who is calling."""
+    steps: list[Enter] = []
+    if settings.cors is not None:
+        steps.append(cors(settings.cors, settings.match.methods))
+    if settings.allow_ip or settings.deny_ip:
+        steps.append(addresses(settings.allow_ip, settings.deny_ip))
+    if versions is not None:
+        steps.append(versions.enter)
+    if not steps:
+        return lambda call: None
+    if len(steps) == 1:
+        return steps[0]
+
+    def enter(call: Call) -> Reply | None:
+        for step in steps:
+            reply = step(call)
+            if reply is not None:
+                return reply
+        return None
+
+    return enter
+
+
+def _preflights(rules: Sequence[Rule[Route]]) -> Router[Route] | None:
+    """All routes as a preflight sees them: it names the headers to come, but not what they say."""
+    if not any(each.target.answers_preflights for each in rules):
+        return None
+    # Where preflights cannot tell routes apart, the first one counts that answers them.
+    in_order = sorted(rules, key=lambda each: not each.target.answers_preflights)
+    return Router([replace(each, headers=announced(each.headers)) for each in in_order])
+
+
+def _way(
+    config: Config, settings: RouteConfig, versions: Versions | None, house: House
+) -> Callable[[Fault | None], Send]:
     """The layers of a route in front of its upstreams' roads, outermost first; with a rehearsal or without."""
     clock, roads = house.world.clock, house.roads
     keyed = _keyed(config, settings, house)
-    room = _route_concurrency(config, settings, clock, house.parts)
+    room = counting.route_concurrency(config, settings, clock, house.parts)
     copies = _mirror(settings, house)
-    entries = [answer(entry, roads) for entry in settings.fallback]
-    replay_limit = max(config.upstreams[name].retry.replay_limit for name in settings.upstreams)
+    spares = roads if versions is None else {name: unspoken(each, versions.retiring) for name, each in roads.items()}
+    entries = [answer(entry, spares) for entry in settings.fallback]
+    upstreams = [config.upstreams[name] for name in settings.upstreams]
+    replay_limit = max((each.retry.replay_limit for each in upstreams), default=0)
     last_word = fallback(entries, clock, replay_limit) if entries else None
-    end = roads[settings.upstream] if settings.upstream is not None else _split(settings, roads, clock)
+    path, end = settings.match.path, _end(settings, versions, roads, clock)
 
     def way(rehearsal: Fault | None) -> Send:
         return pipe(
-            # Outermost: a reply that was given before needs nothing of what follows.
+            # Outermost: the last to touch the body, whoever made it.
+            compressed(settings.compress) if settings.compress is not None else None,
+            # These three see what all the others have made of the reply's headers.
+            security_headers() if config.security_headers else None,
+            without_cors() if settings.cors is not None else None,
+            response_layer(path, settings.transform),
+            # A reply that was given before needs nothing of what follows.
             keyed,
             # Outside the fallback: who is turned away for want of room must not cost another upstream anything.
             room,
+            # Whoever is asked below, a copy's and a fallback's upstream too, is asked the same.
+            request_layer(path, settings.transform, upstreams),
             # A copy of what is really sent, whatever becomes of it.
             copies,
             # The fallback has the last word, even over a deadline that has passed.
@@ -275,58 +342,33 @@ def _mirror(settings: RouteConfig, house: House) -> Layer | None:
     return mirror(copies, wanted.share)
 
 
-def _split(settings: RouteConfig, roads: Mapping[str, Send], clock: Callable[[], float]) -> Send:
-    assert settings.split is not None
-    choices = [(name, weight, roads[name]) for name, weight in settings.split.items()]
-    if settings.split_by is None:
+def _end(
+    settings: RouteConfig, versions: Versions | None, roads: Mapping[str, Send], clock: Callable[[], float]
+) -> Send:
+    """What answers in the end."""
+    if settings.redirect is not None:
+        return redirect_end(settings.match.path, settings.redirect)
+    if settings.respond is not None:
+        return respond_end(settings.match.path, settings.respond)
+    if settings.versions is not None and versions is not None:
+        available = zip(settings.versions.names, settings.versions.available.values(), strict=True)
+        ways = {name: _one_of(f"{settings.name} {name}", each, roads, clock) for name, each in available}
+        return by_version(ways, versions.retiring)
+    return _one_of(settings.name, settings, roads, clock)
+
+
+def _one_of(
+    name: str, ways: RouteConfig | VersionConfig, roads: Mapping[str, Send], clock: Callable[[], float]
+) -> Send:
+    """To the upstream of a route or a version, or to one of those that share it; `name` keeps callers' ways apart."""
+    if ways.split is None:
+        assert ways.upstream is not None
+        return roads[ways.upstream]
+    choices = [(upstream, weight, roads[upstream]) for upstream, weight in ways.split.items()]
+    if ways.split_by is None:
         return split(choices, None, random.random, clock)
-    by = key_of(settings.name, settings.split_by)
+    by = key_of(name, ways.split_by)
     return split(choices, lambda call: by(call, call.caller), random.random, clock)
-
-
-def _route_concurrency(config: Config, settings: RouteConfig, clock: Callable[[], float], parts: Parts) -> Layer | None:
-    room = _room(config, settings, parts)
-    if room is None or settings.concurrency is None:
-        return None
-    if isinstance(room, Gate):
-        return limited(settings.name, lambda call: room, clock)
-    key = key_of(settings.name, settings.concurrency.by)
-    return limited(settings.name, lambda call: room.of(key(call, call.caller)), clock)
-
-
-def _room(config: Config, settings: RouteConfig, parts: Parts) -> Gate | Gates | None:
-    """A gate for all of a route, or for each key; it outlives a reload together with those who are inside."""
-    wanted, workers = settings.concurrency, config.workers
-    if wanted is None:
-        return None
-    kind = Gate if wanted.by == ("route",) else Gates
-    limit, queue = share(wanted.limit, workers), share(wanted.queue, workers)
-    return parts.get(("room", settings.name, wanted, workers), lambda: kind(limit, queue, wanted.queue_timeout))
-
-
-def _shedding(config: Config, parts: Parts) -> Shedding | None:
-    settings = config.shedding
-    if settings is None:
-        return None
-    return parts.get(
-        ("shedding", settings),
-        lambda: Shedding(settings.loop_lag, settings.queue_age, settings.last, clock=time.monotonic),
-    )
-
-
-def rule(settings: RouteConfig, built: T) -> Rule[T]:
-    """What the router needs to know of a route; GET brings HEAD with it (RFC 9110 9.1)."""
-    match = settings.match
-    methods = None if match.methods is None else frozenset(match.methods)
-    return Rule(
-        path=match.path,
-        methods=methods | {"HEAD"} if methods and "GET" in methods else methods,
-        host=match.host,
-        headers=tuple((name.lower().encode(), value.encode()) for name, value in match.headers.items()),
-        query=tuple(match.query.items()),
-        target=built,
-        name=settings.name,
-    )
 
 
 def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts) -> FailureLimit | None:

@@ -15,6 +15,8 @@ PROBLEMS = "https://resilient-gateway.example/problems/"
 
 TITLES = {
     "no_route": "No route matches this request",
+    "unknown_version": "No such version",
+    "version_gone": "This version has ended, or pauses before its end",
     "method_not_allowed": "Method not allowed here",
     "unauthenticated": "Valid credentials are required",
     "forbidden": "Not permitted",

@@ -23,6 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 
 NEVER = float("inf")
 NOTHING: Mapping[str, str] = MappingProxyType({})
+NONE: frozenset[bytes] = frozenset()
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -256,10 +257,12 @@ class Call:
         "host",
         "hurried",
         "id",
+        "lines",
         "params",
         "path",
         "query",
         "quotas",
+        "removed",
         "repeatable",
         "request",
         "route",
@@ -289,6 +292,8 @@ class Call:
         self.tried: list[Target] = []  # targets of all tries begun, the current one included
         self.repeatable = False  # whatever its method: the gateway sees to it that it is done once
         self.added = b""  # field lines for the reply, errors included, that stages have asked for
+        self.lines = b""  # field lines for the upstream that stages have asked for
+        self.removed: frozenset[bytes] = NONE  # lowercase names of the client's headers that do not go on
         self.hops: list[Hop] = []
         self.error: GatewayError | None = None  # why the gateway itself ended the call
 

@@ -1,8 +1,8 @@
 """The life of one request. Read this first, then `assemble.py`.
 
-The door is a straight line: which route, who is calling, may they, is there time for them, is their quota left.
-Each statement passes or ends the call with a GatewayError. What is behind the door, `route.send`, is the road:
-layers round the try at an upstream, composed in `assemble.py`.
+The door is a straight line: which route, from where and in which version, who is calling, may they, is there
+time for them, is their quota left. Each statement passes or ends the call with a GatewayError. What is behind
+the door, `route.send`, is the road: layers round the try at an upstream, composed in `assemble.py`.
 """
 
 import logging
@@ -19,9 +19,11 @@ from gateway.http.trust import Network, hear
 from gateway.limits.headers import QuotaLines, quota_lines
 from gateway.pipe import Send
 from gateway.resilience.fault import Fault
-from gateway.routing.finder import Finder
+from gateway.routing.finder import Finder, Found
 from gateway.routing.router import Router
+from gateway.transform.cors import asked
 
+Enter = Callable[[Call], Reply | None]
 Identify = Callable[[Call], Awaitable[Caller]]
 Permit = Callable[[str, Caller], None]
 Admit = Callable[[Call, Caller], None]
@@ -42,6 +44,8 @@ class Route:
     """A route as built: each of its stages, ready to run."""
 
     name: str
+    enter: Enter
+    """Cross-origin requests, addresses, versions: what is decided before anybody asks who is calling."""
     identify: Identify
     permit: Permit
     admit: Admit
@@ -50,6 +54,8 @@ class Route:
     rehearse: Callable[[Fault | None], Send]
     """Makes a `send` with this failure in it, or as configured: for rehearsals, which put it in the place of `send`."""
     body_limit: int | None
+    answers_preflights: bool = False
+    """Of the cross-origin requests of browsers."""
 
 
 class Handler:
@@ -65,9 +71,13 @@ class Handler:
         hsts: int = 0,
         to_https: int | None = None,
         quota_lines: QuotaLines = quota_lines,
+        preflights: Router[Route] | None = None,
+        own: bytes = b"",
     ) -> None:
         """`hsts` in seconds, 0 for none; `to_https` is the port to which plain requests are sent away."""
         self._finder = Finder(router)
+        self._preflights = Finder(preflights) if preflights is not None else None
+        self._own = own
         self.finished = finished
         self._instance = instance
         self._trusted = tuple(trusted)
@@ -87,11 +97,15 @@ class Handler:
                 reply = to_https(call, self._to_https)
             else:
                 route = self._find(call)
-                call.caller = caller = await route.identify(call)
-                route.permit(call.request.method, caller)
-                route.admit(call, caller)
-                await route.take_quota(call, caller)
-                reply = await route.send(call)
+                answered = route.enter(call)
+                if answered is None:
+                    if route.body_limit is not None and call.request.fields.length != 0:
+                        self._bound_body(call, route.body_limit)
+                    call.caller = caller = await route.identify(call)
+                    route.permit(call.request.method, caller)
+                    route.admit(call, caller)
+                    await route.take_quota(call, caller)
+                reply = answered or await route.send(call)
         except GatewayError as error:
             reply = self._reply_to(call, error)
         except Exception:
@@ -106,17 +120,29 @@ class Handler:
         """The route of the call, by the path that will be forwarded. Raises Refused."""
         request = call.request
         fields = request.fields
-        call.path, call.query, match = self._finder.find(
+        found = self._find_preflight(call) if self._preflights is not None and request.method == "OPTIONS" else None
+        call.path, call.query, match = found or self._finder.find(
             request.method, request.target, call.host, fields.host, fields.headers
         )
         route = match.target
         call.route = route.name
         call.params = match.params
+        call.version = match.version
         if b"via" in fields.index and loops(request, self._instance):
             raise GatewayError("loop_detected", 508)
-        if fields.length != 0 and route.body_limit is not None:
-            self._bound_body(call, route.body_limit)
         return route
+
+    def _find_preflight(self, call: Call) -> Found[Route] | None:
+        """For a preflight the route of the request that is to follow, if it answers preflights; else None."""
+        request, fields = call.request, call.request.fields
+        method = asked(request)
+        if not method or self._preflights is None:
+            return None
+        try:
+            found = self._preflights.find(method, request.target, call.host, fields.host, fields.headers)
+        except Refused:
+            return None  # OPTIONS itself may have a route, or is refused for its own reason
+        return found if found.match.target.answers_preflights else None
 
     def open(self, request: Request) -> Call:
         """Begin a call: its id, and who the client is behind trusted proxies."""
@@ -128,14 +154,14 @@ class Handler:
     def refuse(self, call: Call, error: GatewayError) -> Reply:
         """The reply to bytes that were no request."""
         reply = self._reply_to(call, error)
-        reply.added = self._ours[call.scheme] % call.id.encode()
+        reply.added = self._ours[call.scheme] % call.id.encode() + call.added
         return reply
 
-    @staticmethod
-    def _reply_to(call: Call, error: GatewayError) -> Reply:
+    def _reply_to(self, call: Call, error: GatewayError) -> Reply:
         call.error = error
         # The way it was raised leads through this very call: a cycle, which only the collector could free.
         error.__traceback__ = error.__context__ = None
+        call.added += self._own
         return reply_to(error, call.id)
 
     @staticmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -23,10 +23,13 @@ from gateway.telemetry.usage import DAYS, HOURS, OTHER, Key, Unit, UsageStoreErr
 
 if TYPE_CHECKING:
     from gateway.admin.app import Instance
+    from gateway.config.model import Config
+    from gateway.config.versions import Version
     from gateway.telemetry.usage_store import Counted, UsageStore
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 BY = ("consumer", "route")
+EVERY = ("consumer", "route", "version")
 UNITS = {unit.name: unit for unit in (HOURS, DAYS)}
 
 USUAL_STRETCH = 86400.0
@@ -39,7 +42,7 @@ MOST_GROUPS = 100_000
 """Rows that are told apart while they are added up, in 50 MB; the callers of many days can be more."""
 
 Group = tuple[str, ...]
-"""Of a key, what is asked for: label and consumer, the route, or all three."""
+"""Of a key, what is asked for: label and consumer, the route, the version, or all four."""
 
 Sums = list[int]
 """Calls, errors, refused, microseconds."""
@@ -59,13 +62,37 @@ class Question:
     route: str | None
     """Only this one."""
     consumer: str | None
+    version: str | None
+    retiring: Mapping[tuple[str, str], Version]
+    """By route and version: those that go away."""
+    deprecated: bool
+    """Only calls to these."""
 
     def group(self, key: Key) -> Group:
-        label, consumer, route = key
-        return (*((label, consumer) if "consumer" in self.by else ()), *((route,) if "route" in self.by else ()))
+        label, consumer, route, version = key
+        return (
+            *((label, consumer) if "consumer" in self.by else ()),
+            *((route,) if "route" in self.by else ()),
+            *((version,) if "version" in self.by else ()),
+        )
 
     def wants(self, key: Key) -> bool:
-        return self.consumer in (None, key[1]) and self.route in (None, key[2])
+        return (
+            self.consumer in (None, key[1])
+            and self.route in (None, key[2])
+            and self.version in (None, key[3])
+            and (not self.deprecated or key[2:] in self.retiring)
+        )
+
+    def row(self, group: Group) -> dict[str, Any]:
+        """What a group is called. Empty is an anonymous caller, no route, or one without versions."""
+        names = (*(("label",) if "consumer" in self.by else ()), *(each for each in EVERY if each in self.by))
+        named: dict[str, Any] = dict(zip(names, group, strict=True))
+        version = self.retiring.get((named.get("route", ""), named.get("version", "")))
+        if version is not None:
+            dates = {"deprecated": version.deprecated, "sunset": version.sunset, "successor": version.successor}
+            named |= {key: value for key, value in dates.items() if value is not None}
+        return named
 
 
 class Usage:
@@ -95,7 +122,7 @@ class Usage:
             detail = "usage is not counted: the configuration has no `usage`"
             raise Refusal(409, "conflict", "Not possible", detail)
         now = self._clock()
-        question = _question(asked, store, now)
+        question = _question(asked, store, now, _retiring(self._instance.settings))
         async with self._turn:
             sums = await _added_up(store, question)
         unit = question.unit
@@ -109,7 +136,7 @@ class Usage:
             "by": list(question.by),
             "total": _figures([sum(column) for column in zip(*sums.values(), strict=True)] or [0, 0, 0, 0]),
             "groups": len(sums),
-            "rows": [{**_named(question.by, group), **_figures(each)} for group, each in busiest],
+            "rows": [{**question.row(group), **_figures(each)} for group, each in busiest],
         }
 
 
@@ -126,16 +153,19 @@ def _add(sums: dict[Group, Sums], counted: list[Counted], question: Question) ->
             continue
         group = question.group(key)
         if group not in sums and len(sums) >= MOST_GROUPS:
-            group = question.group(("", OTHER, key[2]))
+            group = question.group(("", OTHER, key[2], key[3]))
         each = sums.setdefault(group, [0, 0, 0, 0])
         for column, number in enumerate(numbers):
             each[column] += number
 
 
-def _named(by: tuple[str, ...], group: Group) -> dict[str, str]:
-    """Empty is an anonymous caller, or no route."""
-    named = {"label": group[0], "consumer": group[1]} if "consumer" in by else {}
-    return named | ({"route": group[-1]} if "route" in by else {})
+def _retiring(config: Config) -> dict[tuple[str, str], Version]:
+    return {
+        (route.name, name): version
+        for route in config.routes
+        if route.versions is not None
+        for name, version in route.versions.retiring.items()
+    }
 
 
 def _figures(sums: Sums) -> dict[str, float]:
@@ -169,7 +199,9 @@ def _read(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
     return asked
 
 
-def _question(asked: dict[str, Any], store: UsageStore, now: float) -> Question:
+def _question(
+    asked: dict[str, Any], store: UsageStore, now: float, retiring: Mapping[tuple[str, str], Version]
+) -> Question:
     """What is asked, with all that was not said. Raises Refusal for a time of which nothing is kept."""
     end = min(asked.get("to", now), now)
     begin = asked.get("from", end - USUAL_STRETCH)
@@ -181,8 +213,10 @@ def _question(asked: dict[str, Any], store: UsageStore, now: float) -> Question:
     if after <= oldest:
         raise invalid(f"to: {unit.name} are kept since {written(oldest * unit.seconds)} only")
     first = max(int(begin // unit.seconds), oldest)
-    by, limit = asked.get("by", BY), asked.get("limit", USUAL_ROWS)
-    return Question(unit, first, after, by, limit, asked.get("route"), asked.get("consumer"))
+    deprecated = asked.get("deprecated", False)
+    by, limit = asked.get("by", EVERY if deprecated else BY), asked.get("limit", USUAL_ROWS)
+    names = asked.get("route"), asked.get("consumer"), asked.get("version")
+    return Question(unit, first, after, by, limit, *names, retiring, deprecated)
 
 
 def _oldest(store: UsageStore, unit: Unit, now: float) -> int:
@@ -211,8 +245,8 @@ def _to(value: object) -> float:
 
 def _by(value: object) -> tuple[str, ...]:
     parts = str(value).split(",")
-    if len(set(parts)) != len(parts) or not set(parts) <= set(BY):
-        raise ValueError(f"{show(value)} is none of consumer, route and consumer,route")
+    if len(set(parts)) != len(parts) or not set(parts) <= set(EVERY):
+        raise ValueError(f"{show(value)} is not some of consumer,route,version")
     return tuple(parts)
 
 
@@ -220,6 +254,12 @@ def _unit(value: object) -> Unit:
     if value not in UNITS:
         raise ValueError(f"{show(value)} is neither hours nor days")
     return UNITS[str(value)]
+
+
+def _flag(value: object) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError(f"{show(value)} is neither true nor false")
+    return value == "true"
 
 
 def _limit(value: object) -> int:
@@ -243,4 +283,6 @@ READERS: dict[str, Reader] = {
     "limit": _limit,
     "route": _name,
     "consumer": _name,
+    "version": _name,
+    "deprecated": _flag,
 }

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gateway.cli.configured import config_argument, json_argument, load_config
+from gateway.cli.outcome import outcome
 from gateway.cli.output import Failure, console, print_json
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="http://host/path?query, or the path alone")
     parser.add_argument("-H", "--header", metavar="'N: V'", action="append", default=[], help="may be repeated")
     parser.add_argument("--token", metavar="T", help="a bearer token, which is verified as in the gateway")
+    parser.add_argument("--client", metavar="ADDRESS", help="the client's IP address: a proxy's, where that is trusted")
     json_argument(parser)
 
 
@@ -39,7 +42,7 @@ def perform(options: argparse.Namespace) -> int:
     headers = [_header(text) for text in options.header]
     if options.token is not None:
         headers.append((b"authorization", b"Bearer " + options.token.encode()))
-    explanation = asyncio.run(explain(config, options.method, options.url, headers))
+    explanation = asyncio.run(explain(config, options.method, options.url, headers, _address(options.client)))
     if options.json:
         print_json(explanation)
     else:
@@ -54,32 +57,42 @@ def _header(text: str) -> tuple[bytes, bytes]:
     return name.strip().lower().encode(), value.strip().encode()
 
 
-def _print(explanation: Explanation) -> None:
-    from rich.table import Table
+def _address(text: str | None) -> str | None:
+    try:
+        return None if text is None else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise Failure(f"gateway explain: --client {text!r} is not an IP address", status=2) from None
 
+
+def _print(explanation: Explanation) -> None:
     out = console()
-    refusal = explanation["refusal"]
+    asked = f"{explanation['method']} {explanation['url']}"
     if explanation["route"] is None:
-        assert refusal is not None
-        out.print(f"No route takes {explanation['method']} {explanation['url']}", style="bold")
-        out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}")
+        out.print(f"No route takes {asked}", style="bold")
     else:
-        out.print(f"Route {explanation['route']} takes {explanation['method']} {explanation['url']}", style="bold")
+        out.print(f"Route {explanation['route']} takes {asked}", style="bold")
         if explanation["params"]:
             out.print("  with " + ", ".join(f"{name}={value}" for name, value in explanation["params"].items()))
         out.print(_steps(explanation["stages"]))
-        if caller := explanation["caller"]:
-            out.print(f"  caller: {caller['consumer'] or 'anonymous'}" + _granted(caller["scopes"], caller["roles"]))
-        if refusal is not None:
-            out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}", style="bold")
-        elif explanation["permitted"]:
-            out.print("  permitted" + (f": {explanation['reason']}" if explanation["reason"] else ""))
-        else:
-            out.print("  whether it is permitted depends on the caller: give --token")
+        for line in outcome(explanation):
+            out.print(f"  {line}", soft_wrap=True)
+    if (refusal := explanation["refusal"]) is not None:
+        out.print(f"  answer: {refusal['status']} {refusal['code']} {refusal['detail']}", style="bold")
+    if explanation["reply_headers"]:
+        out.print("  the reply says besides:")
+        for line in explanation["reply_headers"]:
+            out.print(f"    {line}", soft_wrap=True)
+    _print_others(explanation)
+
+
+def _print_others(explanation: Explanation) -> None:
+    from rich.table import Table
+
     # Near misses first: with many routes most differ in the path, which says little.
     others = sorted(explanation["others"], key=lambda other: other["reason"].startswith("path"))
     if not others:
         return
+    out = console()
     out.print("Other routes", style="bold")
     table = Table(box=None, show_header=False, pad_edge=False)
     for other in others[:SHOWN]:
@@ -103,7 +116,3 @@ def _steps(stages: list[Stage]) -> Table:
         for number, stage in enumerate(way, 1 if upstream is None else common + 1):
             steps.add_row(f"{number:>3}", stage["stage"], stage["settings"])
     return steps
-
-
-def _granted(scopes: list[str], roles: list[str]) -> str:
-    return (f", scopes {' '.join(scopes)}" if scopes else "") + (f", roles {' '.join(roles)}" if roles else "")

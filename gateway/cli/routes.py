@@ -41,7 +41,7 @@ def perform(options: argparse.Namespace) -> int:
             _pattern(route),
             auth_text(route),
             " ".join(limit_text(config, limit) for limit in route.rate_limit) or "-",
-            "; ".join(_way_text(config, route, name) for name in route.upstreams),
+            _end_text(config, route),
         )
     console().print(table)
     return 0
@@ -62,6 +62,9 @@ def described(config: Config, route: Route) -> dict[str, object]:
         "fallbacks": len(route.fallback),
         "upstream": route.upstream,
         "split": route.split,
+        "versions": route.versions and {name: each.upstream for name, each in route.versions.available.items()},
+        "redirect": route.redirect and {"status": route.redirect.status, "to": route.redirect.to},
+        "respond": route.respond and {"status": route.respond.status},
         "targets": [url for name in route.upstreams for url in targets_of(config.upstreams[name])],
     }
 
@@ -74,10 +77,23 @@ def targets_of(upstream: Upstream) -> list[str]:
     return [f"{found.scheme}://{found.dns}{f':{found.port}' if found.port is not None else ''}"]
 
 
+def _end_text(config: Config, route: Route) -> str:
+    """Who answers, or what."""
+    if route.redirect is not None:
+        return f"{route.redirect.status} → {route.redirect.to}"
+    if route.respond is not None:
+        return f"status {route.respond.status}"
+    return "; ".join(_way_text(config, route, name) for name in route.upstreams)
+
+
 def _way_text(config: Config, route: Route, name: str) -> str:
-    """Who answers: `orders → http://10.0.0.1:80`, with its share when others do as well: `orders (95 of 100) → …`."""
-    share = f" ({route.split[name]} of {sum(route.split.values())})" if route.split is not None else ""
-    return f"{name}{share} → {' '.join(targets_of(config.upstreams[name]))}"
+    """An upstream and its part where others answer as well: `orders → http://10.0.0.1:80`, `orders (95 of 100) → …`."""
+    part = ""
+    if route.split is not None:
+        part = f" ({route.split[name]} of {sum(route.split.values())})"
+    elif route.versions is not None:
+        part = f" ({', '.join(key for key, each in route.versions.available.items() if each.upstream == name)})"
+    return f"{name}{part} → {' '.join(targets_of(config.upstreams[name]))}"
 
 
 def auth_text(route: Route) -> str:

@@ -5,13 +5,25 @@ from typing import NotRequired, TypedDict
 
 from gateway.auth.claim_rules import value_text
 from gateway.cli.routes import limit_text, targets_of
+from gateway.cli.shaping_text import (
+    addresses_text,
+    compress_text,
+    cors_text,
+    edit_text,
+    redirect_text,
+    respond_text,
+    security_text,
+    transform_texts,
+    versions_text,
+)
 from gateway.config import Config
-from gateway.config.effective import duration_text, share_text
+from gateway.config.effective import duration_text, share_text, size_text
 from gateway.config.health import Hash, Health, Hedge, Percentile
 from gateway.config.limits import Concurrency, RouteConcurrency, Shedding, UpstreamConcurrency
 from gateway.config.model import Breaker, Fallback, Route, Timeouts, Upstream
 from gateway.config.route_auth import ANY_METHOD, AllOf, AnyOf, RouteAuth
 from gateway.config.traffic import FaultInjection, Idempotency
+from gateway.config.transform import Transform
 from gateway.resilience.retry_policy import IDEMPOTENT
 
 
@@ -22,15 +34,27 @@ class Stage(TypedDict):
     """On whose way it stands, behind a split."""
 
 
-def stages(config: Config, route: Route, method: str) -> list[Stage]:
-    """All of them; behind a split those of one upstream after those of another, though a request meets one's only."""
-    door = [*_door(config, route, method), *_way(route, method)]
+def stages(config: Config, route: Route, method: str, version: str = "") -> list[Stage]:
+    """All of them; of several upstreams those of one after those of another, though a request meets one's only.
+
+    A request for `version` meets those of its upstream; "" while it is not known.
+    """
+    door = [*_door(config, route, method), *_way(config, route, method)]
     found: list[Stage] = [{"stage": name, "settings": settings} for name, settings in door]
-    for upstream in route.upstreams:
+    upstreams = upstreams_of(route, version)
+    for upstream in upstreams:
         for name, settings in _road(config.upstreams[upstream], route, method):
             stage: Stage = {"stage": name, "settings": settings}
-            found.append(stage if route.split is None else {**stage, "upstream": upstream})
+            alone = route.split is None and len(upstreams) == 1
+            found.append(stage if alone else {**stage, "upstream": upstream})
     return found
+
+
+def upstreams_of(route: Route, version: str) -> tuple[str, ...]:
+    """Who may answer a request for `version`; all of the route's while it is not known."""
+    if route.versions is None or not version:
+        return route.upstreams
+    return dict(zip(route.versions.names, route.versions.available.values(), strict=True))[version].upstreams
 
 
 def needed(auth: RouteAuth, method: str) -> tuple[str | AnyOf, ...]:
@@ -42,6 +66,14 @@ def needed(auth: RouteAuth, method: str) -> tuple[str | AnyOf, ...]:
 
 def _door(config: Config, route: Route, method: str) -> Iterator[tuple[str, str]]:
     auth = route.auth
+    if route.cors is not None:
+        yield "cors", cors_text(route.cors)
+    if route.allow_ip or route.deny_ip:
+        yield "addresses", addresses_text(route)
+    if route.versions is not None:
+        yield "version", versions_text(route.versions)
+    if route.body_limit is not None:
+        yield "body", f"at most {size_text(route.body_limit)}"
     if auth is None:
         yield "identify", "nobody is asked: open to everybody"
     else:
@@ -53,18 +85,39 @@ def _door(config: Config, route: Route, method: str) -> Iterator[tuple[str, str]
         yield "limit", limit_text(config, limit)
 
 
-def _way(route: Route, method: str) -> Iterator[tuple[str, str]]:
+def _way(config: Config, route: Route, method: str) -> Iterator[tuple[str, str]]:
     """What stands in front of the ways to all upstreams: `assemble._way`."""
+    yield from _of_replies(config, route)
     if route.idempotency is not None:
         yield "idempotency", _idempotency_text(route.idempotency, method)
     if route.concurrency is not None:
         yield "concurrency", _route_concurrency_text(route.concurrency)
+    yield from (("transform", text) for text in transform_texts(route.transform or Transform()))
     if (mirror := route.mirror) is not None:
         yield "mirror", f"copies of {share_text(mirror.share)} to {mirror.upstream}, whose replies nobody gets"
     for entry in route.fallback:
         yield "fallback", f"on {' '.join(map(str, entry.on))}: {_answer_text(entry)}"
     if route.fault is not None:
         yield "fault", _fault_text(route.fault)
+    yield from _end(route)
+
+
+def _of_replies(config: Config, route: Route) -> Iterator[tuple[str, str]]:
+    """What sees them last."""
+    edit = route.transform.response_headers if route.transform is not None else None
+    if route.compress is not None:
+        yield "compress", compress_text(route.compress)
+    if config.security_headers:
+        yield "security", security_text()
+    if edit is not None and (changed := edit_text(edit)):
+        yield "reply", f"headers: {changed}"
+
+
+def _end(route: Route) -> Iterator[tuple[str, str]]:
+    if route.redirect is not None:
+        yield "redirect", redirect_text(route.redirect)
+    if route.respond is not None:
+        yield "respond", respond_text(route.respond)
     if route.split is not None:
         total = sum(route.split.values())
         shares = " or ".join(f"{name} ({route.split[name]} of {total})" for name in route.upstreams)

@@ -12,11 +12,11 @@ from gateway.cli.configured import json_argument
 from gateway.cli.credentials import ask, records, stranger
 from gateway.cli.output import Failure, console, print_json
 
-BY = {"consumer": "consumer", "route": "route", "both": "consumer,route"}
+BY = {"consumer": "consumer", "route": "route", "both": "consumer,route", "version": "consumer,route,version"}
 USUAL_ROWS = 20
 MOST_ROWS = 1000
 
-NAMES = {"consumer": "CONSUMER", "route": "ROUTE"}
+NAMES = {"consumer": "CONSUMER", "route": "ROUTE", "version": "VERSION"}
 FIGURES = ("CALLS", "ERRORS", "", "REFUSED", "", "AVERAGE")
 
 
@@ -24,7 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="begin", metavar="TIME", help="a day, or a time: 2026-11-21[T09:00:00Z]")
     parser.add_argument("--to", dest="end", metavar="TIME", help="likewise, that day included (default: now)")
     parser.add_argument("--last", metavar="TIME", help="instead of both: 1h, 7d, … up to now (default: 24h)")
-    parser.add_argument("--by", choices=BY, default="both", help="what a line is for (default: both)")
+    parser.add_argument("--by", choices=BY, help="what a line is for; version: for both and this (default: both)")
+    parser.add_argument("--deprecated", action="store_true", help="only who calls versions that go away, and which")
     parser.add_argument("--route", metavar="R", help="only this route")
     parser.add_argument("--consumer", metavar="C", help="only this caller; '' for those without a name")
     parser.add_argument(
@@ -57,7 +58,8 @@ def _asked(options: argparse.Namespace) -> dict[str, str]:
     given = {
         "from": begin,
         "to": options.end,
-        "by": BY[options.by],
+        "by": BY[options.by or ("version" if options.deprecated else "both")],
+        "deprecated": "true" if options.deprecated else None,
         "route": options.route,
         "consumer": options.consumer,
         "limit": str(options.top),
@@ -83,13 +85,17 @@ def _table(options: argparse.Namespace, said: dict[str, Any], rows: list[dict[st
     from rich.table import Table
 
     names = [name for name in NAMES if name in rows[0]]
+    dated = any("sunset" in row or "deprecated" in row for row in rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
         table.add_column(NAMES[name], overflow="fold")
     for title in FIGURES:
         table.add_column(title, justify="right", no_wrap=True)
+    if dated:
+        table.add_column("UNTIL", no_wrap=True)
     for row in rows:
-        table.add_row(*(_called(row, name) for name in names), *_figures(options, row))
+        until = [_until(row)] if dated else []
+        table.add_row(*(_called(row, name) for name in names), *_figures(options, row), *until)
     total, groups = said.get("total"), said.get("groups")
     if not isinstance(total, dict) or not isinstance(groups, int):
         stranger(options)
@@ -103,9 +109,10 @@ def _table(options: argparse.Namespace, said: dict[str, Any], rows: list[dict[st
 
 def _nothing(options: argparse.Namespace, said: dict[str, Any]) -> None:
     """Says that there is nothing, and why that may be."""
+    what = "calls of deprecated versions" if options.deprecated else "calls"
     filters = {"consumer": options.consumer, "route": options.route}
     wanted = " and ".join(f"{name} {value!r}" for name, value in filters.items() if value is not None)
-    print(one_line(f"no calls{' of ' if wanted else ''}{wanted} {_stretch(said)}"))
+    print(one_line(f"no {what}{' of ' if wanted else ''}{wanted} {_stretch(said)}"))
     if wanted:
         print("names are compared as a whole, as `gateway usage` without them shows them")
     else:
@@ -121,11 +128,21 @@ def _stretch(said: dict[str, Any]) -> str:
 def _called(row: dict[str, Any], name: str) -> str:
     """Who or what a line is for. In brackets stands what is no name of a consumer."""
     value, label = str(row.get(name) or ""), str(row.get("label") or "")
+    if name == "version":
+        return one_line(value)
     if name == "route":
         return one_line(value) or "(no route)"
     if not label:
         return f"({one_line(value) or 'anonymous'})"
     return one_line(value if label == value else f"{value or '(no subject)'} ({label})")
+
+
+def _until(row: dict[str, Any]) -> str:
+    """How long a version that goes away still answers, and what comes after it."""
+    if "sunset" not in row:
+        return "deprecated" if "deprecated" in row else ""
+    successor = f", then {one_line(row['successor'])}" if row.get("successor") else ""
+    return one_line(row["sunset"])[:10] + successor
 
 
 def _figures(options: argparse.Namespace, row: dict[str, Any]) -> list[str]:

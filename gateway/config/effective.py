@@ -26,6 +26,7 @@ from gateway.config.model import Config
 from gateway.config.route import Match
 from gateway.config.substitute import REFERENCE, Substitution
 from gateway.config.syntax import Address
+from gateway.config.transform import HeaderEdit, QueryEdit, Redirect, Respond
 from gateway.config.units import Rate
 from gateway.config.upstream import Upstream
 from gateway.config.values import Builder
@@ -80,7 +81,15 @@ UNITS: dict[object, Callable[[Any], str]] = {
 OTHERWISE: dict[tuple[type[Section], str], Callable[[Any], object]] = {
     (Listen, "redirect_to_https"): lambda port: port or True,
 }
-FREE = frozenset(((Match, "query"), *((Fallback, name) for name in ("json_", "text", "headers")), (Health, "path")))
+FREE = frozenset(
+    (
+        (Match, "query"),
+        *((answer, name) for answer in (Fallback, Respond) for name in ("json_", "text", "headers")),
+        *((edit, name) for edit in (HeaderEdit, QueryEdit) for name in ("set", "add")),
+        (Health, "path"),
+        (Redirect, "to"),
+    )
+)
 """Values that can be anything, hence also a secret; header values are the others."""
 
 
@@ -234,8 +243,8 @@ class _Writer:
         return str(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
 
     def _hides(self, value: Any, field: _Field, written: object) -> bool:
-        # A probe's path is no secret, but what follows it may be.
-        free = field.free and (field.name != "path" or "?" in value)
+        # An address is no secret, but the query behind it may be.
+        free = field.free and (field.name not in ("path", "to") or "?" in value)
         if self._cautious or not isinstance(written, Substituted):
             return self._cautious and free
         references = [found for found in REFERENCE.finditer(written) if found[0] != "$${"]
@@ -251,9 +260,9 @@ def _left_out(section: Section, field: _Field, value: object) -> bool:
             return True
         case Fallback(upstream=str()) if field.name not in ("on", "upstream"):
             return True
-        case Fallback() if field.name == "json_":
+        case Fallback() | Respond() if field.name == "json_":
             return section.status in WITHOUT_BODY or section.text is not None or section.file is not None
-        case Fallback() if field.name == "text":
+        case Fallback() | Respond() if field.name == "text":
             return section.status in WITHOUT_BODY or section.text is None
         case Upstream(discover=Discover()) if field.name == "targets":
             return True

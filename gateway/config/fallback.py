@@ -17,7 +17,7 @@ ALL_FAILURES = ("open", "timeout", "connect_failure", "reset", "5xx", "quota", "
 WITHOUT_BODY = (204, 205, 304)
 
 
-def _checked(value: object, compiled: Callable[[], object]) -> None:
+def checked(value: object, compiled: Callable[[], object]) -> None:
     """What stands between braces must be a field. Raises ValueError."""
     try:
         compiled()
@@ -35,22 +35,27 @@ def _replaced(value: object) -> bool:
     return isinstance(value, Substituted)
 
 
-def _json(value: object) -> Any:
+def json_value(value: object) -> Any:
+    """`value` as JSON holds it. Raises ValueError."""
     try:
-        plain = orjson.loads(orjson.dumps(value))
+        return orjson.loads(orjson.dumps(value))
     except TypeError:
         raise ValueError("cannot be written as JSON: a number is out of range") from None
-    _checked(value, lambda: json_body(plain))
+
+
+def _json(value: object) -> Any:
+    plain = json_value(value)
+    checked(value, lambda: json_body(plain))
     return plain
 
 
 def _text(value: object) -> str:
-    _checked(value, partial(text_body, text(value)))
+    checked(value, partial(text_body, text(value)))
     return str(value)
 
 
 def _header(value: object) -> str:
-    _checked(value, partial(header_fields, {"": header_value(value)}))
+    checked(value, partial(header_fields, {"": header_value(value)}))
     return str(value)
 
 
@@ -58,6 +63,18 @@ Failure = Annotated[str | int, *failures(*ALL_FAILURES, "overloaded")]
 Json = Annotated[Any, PlainValidator(_json), WithJsonSchema({})]
 TextTemplate = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]
 HeaderTemplate = Annotated[str, PlainValidator(_header), WithJsonSchema({"type": "string"})]
+
+
+def bodies_of(given: set[str]) -> list[str]:
+    """Which keys say what the body is, of those that are given."""
+    return [name.rstrip("_") for name in ("json_", "text", "file") if name in given]
+
+
+def body_faults(status: int, bodies: list[str]) -> Iterator[Fault]:
+    if len(bodies) > 1:
+        yield (bodies[1],), f"there is {bodies[0]} already"
+    elif status in WITHOUT_BODY and bodies:
+        yield ("status",), f"a reply with status {status} has no body"
 
 
 class Fallback(Section):
@@ -94,13 +111,11 @@ class Fallback(Section):
 
     def _faults(self) -> Iterator[Fault]:
         given = self.model_fields_set
-        bodies = [name.rstrip("_") for name in ("json_", "text", "file") if name in given]
+        bodies = bodies_of(given)
         if "upstream" in given:
             for name in [*bodies, *(name for name in ("status", "headers") if name in given)]:
                 yield (name,), "has no effect: the upstream answers"
         elif not given & {"status", "json_", "text", "file"}:
             yield (), "answers with nothing: give it an upstream, json, text, file or a status"
-        elif len(bodies) > 1:
-            yield (bodies[1],), f"there is {bodies[0]} already"
-        elif self.status in WITHOUT_BODY and bodies:
-            yield ("status",), f"a reply with status {self.status} has no body"
+        else:
+            yield from body_faults(self.status, bodies)

@@ -10,17 +10,12 @@ NOT_YET = "not supported yet"
 KEYS: dict[str, frozenset[str]] = {
     section: frozenset(keys.split())
     for section, keys in {
-        "": "tracing security_headers",
-        "routes.*": "versions redirect respond cache transform cors compress validate allow_ip deny_ip",
+        "": "tracing",
+        "routes.*": "cache validate",
         "routes.*.fallback.*": "stale",
         "logging": "redact",
     }.items()
 }
-
-INSTEAD: dict[str, frozenset[str]] = {
-    "routes.*.upstream": frozenset(("versions", "redirect", "respond")),
-}
-"""A required key, and the later keys that stand in its place: with one of them it is not missing."""
 
 
 def _one_of(*words: str) -> Callable[[object], bool]:

@@ -12,15 +12,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.auth import Auth, Signing
 from gateway.config.fallback import Fallback
-from gateway.config.fields import Fault, Folder, Name, Network, Or, Section, refuse, whole
+from gateway.config.fields import Fault, Flag, Folder, Name, Network, Or, Section, refuse, whole
 from gateway.config.limits import RateLimit, RouteConcurrency, Shedding, UpstreamConcurrency, Usage, UsageOrNone
 from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
 from gateway.config.providers import BearerProvider, Claims, IntrospectionProvider, JwtProvider
 from gateway.config.route import Match, Route
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import Address
+from gateway.config.transform import Redirect
+from gateway.config.transform_checks import circles, clashes
 from gateway.config.units import Rate
 from gateway.config.upstream import Backoff, Breaker, Retry, Target, Timeouts, Tls, Upstream
+from gateway.routing.configured import rule, rules_of
+from gateway.routing.router import Rule
+from gateway.routing.versions import Versions
 
 __all__ = [
     "ANY_METHOD",
@@ -97,6 +102,8 @@ class Config(Section):
     routes: tuple[Route, ...]
     """The most specific route that matches takes a request; their order means nothing."""
     logging: Logging = Logging()
+    security_headers: Flag = False
+    """Tell browsers to be careful: nosniff, who may frame pages, what other sites hear of addresses."""
 
     @model_validator(mode="after")
     def _inherited_body_limit(self) -> Self:
@@ -122,6 +129,23 @@ class Config(Section):
             for path, host, port in places:
                 if (address := self.listen.at(host, port)) is not None:
                     yield ("upstreams", name, *path), f"is this gateway itself, listening at {address}"
+
+    @model_validator(mode="after")
+    def _routes_do_not_contradict(self) -> Self:
+        """Neither one another nor what the gateway itself says."""
+        faults = [*clashes(self.routes, self.auth.providers, self.upstreams)]
+        if any(route.redirect is not None for route in self.routes):
+            # First one of each route, so that a rule's number is that of its route.
+            faults += circles([*(rule(route, route.redirect) for route in self.routes), *self._with_version()])
+        refuse(faults)
+        return self
+
+    def _with_version(self) -> Iterator[Rule[Redirect | None]]:
+        """The second rules of routes whose paths may begin with a version."""
+        nowhere: Redirect | None = None
+        for route in self.routes:
+            if route.versions is not None:
+                yield from [*rules_of(route, nowhere, Versions(route.versions, lambda: 0.0))][1:]
 
     @model_validator(mode="after")
     def _proxies_are_named(self) -> Self:

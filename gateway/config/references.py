@@ -36,8 +36,8 @@ def check(data: Any, report: Report) -> None:
         route = _mapping(route)
         for name, place in _upstreams(route):
             _known(name, "upstream", upstreams, (*path, *place), report)
-        for name in _mapping(route.get("split")):
-            _known(name, "upstream", upstreams, (*path, "split", name), report, key=True)
+        for name, place in _split(route):
+            _known(name, "upstream", upstreams, (*path, *place), report, key=True)
         _required(_mapping(route.get("auth")), providers, roles, (*path, "auth"), report)
         name = route.get("name")
         _limited(route.get("rate_limit"), name, limits, (*path, "rate_limit"), report)
@@ -53,8 +53,18 @@ def _upstreams(route: dict[str, Any]) -> Iterator[tuple[Any, Path]]:
     """The upstreams that a route names as values, and where."""
     yield route.get("upstream"), ("upstream",)
     yield _mapping(route.get("mirror")).get("upstream"), ("mirror", "upstream")
+    for version, settings in _mapping(_mapping(route.get("versions")).get("available")).items():
+        yield _mapping(settings).get("upstream"), ("versions", "available", version, "upstream")
     for position, entry in _entries(route.get("fallback")):
         yield _mapping(entry).get("upstream"), ("fallback", *position, "upstream")
+
+
+def _split(route: dict[str, Any]) -> Iterator[tuple[Any, Path]]:
+    """The upstreams that a route names as keys, and where."""
+    yield from ((name, ("split", name)) for name in _mapping(route.get("split")))
+    for version, settings in _mapping(_mapping(route.get("versions")).get("available")).items():
+        for name in _mapping(_mapping(settings).get("split")):
+            yield name, ("versions", "available", version, "split", name)
 
 
 def _shown(providers: dict[str, Any], config: dict[str, Any], report: Report) -> None:

@@ -5,6 +5,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from gateway.config.addresses import Networks, shut_out
+from gateway.config.compress import CompressOrNot
+from gateway.config.cors import Cors
 from gateway.config.fallback import Fallback
 from gateway.config.fields import (
     Fault,
@@ -28,7 +31,13 @@ from gateway.config.limits import Priority, RateLimit, RouteConcurrency
 from gateway.config.listen import DEFAULT_BODY_LIMIT
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import each_header_once
-from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split
+from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split, split_faults
+from gateway.config.transform import Redirect, Respond, Transform
+from gateway.config.transform_checks import faults as transform_faults
+from gateway.config.versions import Versions
+
+ENDS = ("upstream", "split", "versions", "redirect", "respond")
+"""What answers a route's requests: one of these."""
 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """RFC 9110 section 9.2.2."""
@@ -65,7 +74,7 @@ NameOrLimit = Annotated[
 class Route(Section):
     """Which requests, who may make them, how often, and who answers."""
 
-    model_config = ConfigDict(json_schema_extra=one_of_required("upstream", "split"))
+    model_config = ConfigDict(json_schema_extra=one_of_required(*ENDS))
 
     name: Name
     """For metrics and logs; unique."""
@@ -82,6 +91,12 @@ class Route(Section):
     """When the upstream fails, the first of these that covers the failure."""
     body_limit: SizeOrNone = DEFAULT_BODY_LIMIT
     """Largest request body, or none for no limit (None). Absent: what `wire.body_limit` says."""
+    cors: Cors | None = None
+    """Which pages of other sites may use it from within a browser. Absent: what upstreams say passes."""
+    allow_ip: Networks = ()
+    """Only requests from these addresses are taken. Absent or empty: from all."""
+    deny_ip: Networks = ()
+    """Requests from these addresses are refused, whatever allow_ip says."""
     idempotency: Idempotency | None = None
     mirror: Mirror | None = None
     fault: FaultInjection | None = None
@@ -89,6 +104,16 @@ class Route(Section):
     """Instead of `upstream`: the names of several, each with its weight."""
     split_by: Sticky | None = None
     """Whose requests go the same way: consumer, ip, header:NAME, cookie:NAME, …. Absent: each for itself."""
+    versions: Versions | None = None
+    """Instead of `upstream`: one for each version of the API."""
+    redirect: Redirect | None = None
+    """Instead of `upstream`: the client is sent elsewhere."""
+    respond: Respond | None = None
+    """Instead of `upstream`: a fixed answer."""
+    transform: Transform | None = None
+    """What is changed of requests and replies on their way."""
+    compress: CompressOrNot = None
+    """Compress replies for clients that accept it."""
     upstream: Text | None
     """The name of the upstream that answers."""
 
@@ -107,13 +132,15 @@ class Route(Section):
     @model_validator(mode="before")
     @classmethod
     def _upstream_or_split(cls, data: Any) -> Any:
-        return given_for(data, "upstream", ("split",), None)
+        return given_for(data, "upstream", ENDS[1:], None)
 
     @property
     def upstreams(self) -> tuple[str, ...]:
         """Who may answer, fallbacks and mirrors not counted."""
         if self.upstream is not None:
             return (self.upstream,)
+        if self.versions is not None:
+            return self.versions.upstreams
         return tuple(name for name, weight in (self.split or {}).items() if weight)
 
     @model_validator(mode="after")
@@ -122,17 +149,25 @@ class Route(Section):
         return self
 
     def _faults(self) -> Iterator[Fault]:
-        if self.upstream is not None and self.split is not None:
-            yield ("split",), "cannot stand beside upstream"
-        if self.split is not None and not any(self.split.values()):
-            yield ("split",), "has no weight above 0: nobody would answer"
-        if self.split_by is not None and self.split is None:
-            yield ("split_by",), "has no effect without split"
+        first, *others = [end for end in ENDS if getattr(self, end) is not None]
+        for other in others:
+            yield (other,), f"cannot stand beside {first}"
+        if first in ("redirect", "respond"):
+            yield from (((key,), f"has no effect beside {first}: no upstream is asked") for key in self._of_upstreams())
+        yield from transform_faults(self.match.path, self.transform, self.redirect, self.respond)
+        yield from split_faults(None, self.split, self.split_by)
+        if self.cors is not None:
+            yield from self.cors.unserved(self.match.methods)
+        yield from shut_out(self.allow_ip, self.deny_ip)
         if self.idempotency is not None and IDEMPOTENT.issuperset(self.match.methods or ("POST",)):
             yield ("idempotency",), "has no effect: all of match.methods may be repeated without a key"
         for index, entry in enumerate(self.fallback):
             if (entry.upstream,) == self.upstreams:
                 yield ("fallback", index, "upstream"), "is the upstream that has failed: it would be asked once more"
+
+    def _of_upstreams(self) -> list[str]:
+        keys = ("idempotency", "mirror", "fallback", "fault")
+        return [key for key in keys if getattr(self, key)]
 
     @model_validator(mode="after")
     def _scopes_of_use(self) -> Self:

@@ -1,5 +1,6 @@
 """What becomes of a route's requests besides the plain way to one upstream: keys of `routes[]`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -8,6 +9,7 @@ from gateway.config.fields import (
     AsWhole,
     Duration,
     DurationOrZero,
+    Fault,
     HeaderName,
     PositiveShare,
     Section,
@@ -19,6 +21,16 @@ from gateway.config.fields import (
 
 Split = Annotated[dict[Text, Weight], Field(min_length=1)]
 """Weights by upstream; 0 for none."""
+
+
+def split_faults(upstream: str | None, split: dict[str, int] | None, split_by: str | None) -> Iterator[Fault]:
+    """What is wrong with the ways that a route or a version names."""
+    if upstream is not None and split is not None:
+        yield ("split",), "cannot stand beside upstream"
+    if split is not None and not any(split.values()):
+        yield ("split",), "has no weight above 0: nobody would answer"
+    if split_by is not None and split is None:
+        yield ("split_by",), "has no effect without split"
 
 
 class Mirror(Section):

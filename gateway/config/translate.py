@@ -100,9 +100,7 @@ def _report(path: Path, line: ErrorDetails, data: Any, report: Report) -> None:
         else:
             report(path, "unknown key" + hint(name, around.fields), key=True)
     elif kind == "missing":
-        name = str(path[-1])
-        if not later.INSTEAD.get(Spot(path).pattern, frozenset()) & _keys(data, path[:-1]):
-            report(path[:-1], "is required", missing=name)
+        report(path[:-1], "is required", missing=str(path[-1]))
     elif kind == "too_short" and value:
         pass  # there are entries, but wrong ones, which have their own complaints
     elif later.not_yet(Spot(path).pattern, value):
@@ -122,12 +120,6 @@ def _written(data: Any, path: Path) -> Any:
     except (KeyError, IndexError, TypeError):
         return None
     return data
-
-
-def _keys(data: Any, path: Path) -> set[str]:
-    """The keys of the mapping at `path`."""
-    mapping = _written(data, path)
-    return set(mapping) if isinstance(mapping, dict) else set()
 
 
 def _message(kind: str, value: object, context: dict[str, Any], otherwise: str) -> str:

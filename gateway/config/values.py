@@ -139,9 +139,11 @@ def _is_scalar(node: yaml.Node) -> bool:
 
 
 def _in_json(trail: Trail) -> bool:
-    """Inside a fallback's `json`, the only value in which null means something."""
+    """Inside the `json` of an answer, the only value in which null means something."""
     path = _unwind(trail)
-    return path[:1] == ("routes",) and path[2:3] == ("fallback",) and "json" in path[3:5]
+    if path[:1] != ("routes",):
+        return False
+    return path[2:4] == ("respond", "json") or (path[2:3] == ("fallback",) and "json" in path[3:5])
 
 
 def _unwind(trail: Trail) -> Path:

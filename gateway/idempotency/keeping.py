@@ -12,6 +12,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import Reply, Stream
 from gateway.idempotency.background import Background
 from gateway.idempotency.records import Answer
+from gateway.wrapped import Wrapped
 
 COLLECT = 10.0
 """Seconds from the head of a reply to the end of its body, if it is to be kept."""
@@ -20,12 +21,11 @@ Finish = Callable[[Answer | None], Awaitable[None]]
 """Writes down the reply, or that it is not kept."""
 
 
-class KeptStream:
+class KeptStream(Wrapped):
     """The body of a reply; all of it is kept if it has no more than `limit` bytes. A Stream."""
 
     __slots__ = (
         "_background",
-        "_body",
         "_draining",
         "_finish",
         "_kept_limit",
@@ -35,17 +35,13 @@ class KeptStream:
         "_size",
         "_timer",
         "_until",
-        "length",
-        "received",
     )
 
     def __init__(self, reply: Reply, body: Stream, limit: int, finish: Finish, background: Background) -> None:
         """`reply` is the one whose `body` this is."""
         loop = asyncio.get_running_loop()
-        self.length: int | None = body.length
-        self.received = body.received
+        super().__init__(body)
         self._reply = Answer(reply.status, tuple(reply.headers), b"")  # stages above may still change its headers
-        self._body = body
         self._kept_limit = limit
         self._finish = finish
         self._background = background
@@ -56,30 +52,14 @@ class KeptStream:
         self._until = loop.time() + COLLECT
         self._timer = loop.call_at(self._until, self._late)
 
-    @property
-    def limit(self) -> int | None:
-        return self._body.limit
-
-    @limit.setter
-    def limit(self, limit: int | None) -> None:
-        self._body.limit = limit
-
-    @property
-    def done(self) -> bool:
-        return self._body.done
-
-    @property
-    def started(self) -> bool:
-        return self._body.started
-
     async def read(self) -> bytes:
         """The next piece; b"" at the end, when the reply has been kept."""
         try:
-            data = await self._body.read()
+            data = await self._inner.read()
         except GatewayError:
             await self._settle(None)
             raise
-        self.received = self._body.received
+        self.received = self._inner.received
         if self._settled:
             return data
         if not data:
@@ -95,7 +75,7 @@ class KeptStream:
     def close(self) -> None:
         """The client will not read the rest."""
         if self._settled:
-            self._body.close()
+            self._inner.close()
         elif not self._draining:
             self._draining = True
             self._background.start(self._drain())
@@ -108,7 +88,7 @@ class KeptStream:
         except (GatewayError, TimeoutError):
             await self._settle(None)
         finally:
-            self._body.close()
+            self._inner.close()
 
     def _late(self) -> None:
         if not self._settled:

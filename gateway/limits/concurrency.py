@@ -14,6 +14,7 @@ from functools import partial
 from gateway.errors import GatewayError, Shed
 from gateway.exchange import NEVER, Call, Hop, Reply, Stream, Tunnel
 from gateway.pipe import Layer, Send
+from gateway.wrapped import Wrapped
 
 FREE, QUEUED, REFUSED, TIMEOUT = "free", "queued", "refused", "timeout"
 """How asking for a place ends: at once, in turn, with the line full, or after waiting in vain."""
@@ -190,41 +191,23 @@ def limited(name: str, gate_of: Callable[[Call], Gate], clock: Callable[[], floa
     return layer
 
 
-class HeldStream:
+class HeldStream(Wrapped):
     """A reply's body that keeps its place in `gate` until it ends, breaks off or is closed. A Stream."""
 
-    __slots__ = ("_body", "_gate", "length", "received")
+    __slots__ = ("_gate",)
 
     def __init__(self, body: Stream, gate: Gate) -> None:
-        self.length: int | None = body.length
-        self.received = body.received
-        self._body = body
+        super().__init__(body)
         self._gate: Gate | None = gate  # None once the place has been given back
-
-    @property
-    def limit(self) -> int | None:
-        return self._body.limit
-
-    @limit.setter
-    def limit(self, limit: int | None) -> None:
-        self._body.limit = limit
-
-    @property
-    def done(self) -> bool:
-        return self._body.done
-
-    @property
-    def started(self) -> bool:
-        return self._body.started
 
     async def read(self) -> bytes:
         """The next piece; b"" at the end."""
         try:
-            data = await self._body.read()
+            data = await self._inner.read()
         except GatewayError:
             self._leave()
             raise
-        self.received = self._body.received
+        self.received = self._inner.received
         if not data:
             self._leave()
         return data
@@ -232,7 +215,7 @@ class HeldStream:
     def close(self) -> None:
         """Nobody will read the rest."""
         try:
-            self._body.close()
+            self._inner.close()
         finally:
             self._leave()
 

@@ -1,21 +1,27 @@
-"""From the configuration to meters and limits, and to the store that counts them."""
+"""From the configuration to meters, limits and rooms, and to the store that counts."""
 
+import time
 from collections.abc import Callable, Iterator
 
 from gateway.config.limits import CALENDAR, RateLimit, Tier
 from gateway.config.model import Config
+from gateway.config.model import Route as RouteConfig
 from gateway.limits.calendar_window import CalendarWindow
+from gateway.limits.concurrency import Gate, Gates, limited, share
 from gateway.limits.door import Limit
 from gateway.limits.failover import Remote, SharedStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
+from gateway.limits.keys import key_of
 from gateway.limits.lease import LeasedStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import Meter
 from gateway.limits.remote import remote
+from gateway.limits.shedding import Shedding
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import RateStore
 from gateway.parts import Parts
+from gateway.pipe import Layer
 
 
 def named(config: Config, route: str, entry: str | RateLimit, number: int) -> tuple[str, RateLimit]:
@@ -83,3 +89,33 @@ def store(
     if not leases:
         return shared, shared
     return parts.get(("leased", shared, tuple(sorted(leases.items()))), lambda: LeasedStore(shared, leases)), shared
+
+
+def route_concurrency(config: Config, settings: RouteConfig, clock: Callable[[], float], parts: Parts) -> Layer | None:
+    inside = room(config, settings, parts)
+    if inside is None or settings.concurrency is None:
+        return None
+    if isinstance(inside, Gate):
+        return limited(settings.name, lambda call: inside, clock)
+    key = key_of(settings.name, settings.concurrency.by)
+    return limited(settings.name, lambda call: inside.of(key(call, call.caller)), clock)
+
+
+def room(config: Config, settings: RouteConfig, parts: Parts) -> Gate | Gates | None:
+    """A gate for all of a route, or for each key; it outlives a reload together with those who are inside."""
+    wanted, workers = settings.concurrency, config.workers
+    if wanted is None:
+        return None
+    kind = Gate if wanted.by == ("route",) else Gates
+    limit, queue = share(wanted.limit, workers), share(wanted.queue, workers)
+    return parts.get(("room", settings.name, wanted, workers), lambda: kind(limit, queue, wanted.queue_timeout))
+
+
+def shedding(config: Config, parts: Parts) -> Shedding | None:
+    settings = config.shedding
+    if settings is None:
+        return None
+    return parts.get(
+        ("shedding", settings),
+        lambda: Shedding(settings.loop_lag, settings.queue_age, settings.last, clock=time.monotonic),
+    )

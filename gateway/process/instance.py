@@ -18,6 +18,7 @@ PREFIX = "gateway-"
 LOCK = "resilient-gateway.lock"
 """A name that nobody else gives to a file: a folder is removed because of it."""
 
+
 def beside(records: Path) -> Path:
     """What the operator process says about upstreams stands beside what operators say about credentials."""
     return records.with_name("notices")

@@ -16,12 +16,12 @@ from gateway.resilience.breaker import ALWAYS, Breaker, Circuit, SlowCalls, Stat
 from gateway.resilience.budget import RetryBudget
 from gateway.resilience.ejection import Ejection
 from gateway.resilience.fallback import Other, Static
-from gateway.resilience.fallback_answers import Failed, header_fields, json_body, text_body, type_of
+from gateway.resilience.fallback_answers import FIELDS
 from gateway.resilience.fault import Fault
 from gateway.resilience.hedge import Percentile, hedge
 from gateway.resilience.quota import QuotaPause
 from gateway.resilience.retry import RetryPolicy
-from gateway.resilience.template import Template
+from gateway.transform.answer import content
 
 log = logging.getLogger("gateway.resilience")
 
@@ -118,18 +118,9 @@ def answer(settings: FallbackConfig, roads: Mapping[str, Send]) -> Static | Othe
     on = frozenset(str(kind) for kind in settings.on)
     if settings.upstream is not None:
         return Other(on, roads[settings.upstream])
-    headers = header_fields(settings.headers)
-    own_type = next((value for name, value in settings.headers.items() if name.lower() == "content-type"), "")
-    body: Template[Failed]
-    kind = "static"
-    if settings.file is not None:
-        body, content_type, kind = settings.file.read_bytes(), type_of(settings.file.name), "file"
-    elif settings.text is not None:
-        content_type = "text/plain; charset=utf-8" if settings.text else ""
-        body = text_body(settings.text, own_type or content_type)
-    else:
-        body, content_type = json_body(settings.json_), "application/json"
-    return Static(on, settings.status, headers, body, b"" if own_type else content_type.encode(), kind)
+    said = content(settings, FIELDS)
+    kind = "static" if settings.file is None else "file"
+    return Static(on, settings.status, said.headers, said.body, said.content_type, kind)
 
 
 def planned(settings: FaultInjection | None) -> Fault | None:

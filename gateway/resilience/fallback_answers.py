@@ -1,21 +1,17 @@
 """What a fallback can say by itself: status, headers and a body from configuration. Pure.
 
-Texts, header values and strings in JSON are templates (`template.py`) over what is known of the failure.
+Texts, header values and strings in JSON are templates (`transform/template.py`) over what is known of the failure.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from mimetypes import MimeTypes
 from typing import NamedTuple
 
-from gateway.exchange import Call, Headers, Reply
-from gateway.resilience.template import HEADER, JSON_TEXT, MARKUP, TEXT, Fields, Template, compile_json, compile_text
-
-PLAIN = "text/plain; charset=utf-8"
-BINARY = "application/octet-stream"
-
-TYPES = MimeTypes()
-"""Python's own table, without what the machine may have added to it."""
+from gateway.exchange import Call, Headers, Reply, Request
+from gateway.routing.path import normalise
+from gateway.transform import answer
+from gateway.transform.answer import PLAIN
+from gateway.transform.template import Fields, Template, compile_json, filled
 
 
 class Failed(NamedTuple):
@@ -30,22 +26,24 @@ class Failed(NamedTuple):
     """The upstream may have done what was asked."""
 
 
+def _path(request: Request) -> str:
+    """As the client has asked for it: the one that was forwarded is nobody else's business."""
+    return normalise(request.target, request.fields.host).path.decode("latin-1")
+
+
 FIELDS: Fields[Failed] = {
     "request.id": lambda failed: failed.call.id,
     "route": lambda failed: failed.call.route,
     "consumer": lambda failed: failed.call.caller.consumer,
-    "path": lambda failed: failed.call.path.decode("latin-1"),
+    "path": lambda failed: _path(failed.call.request),
     "status": lambda failed: str(failed.status),
     "reason": lambda failed: failed.reason,
 }
 
 
 def text_body(text: str, content_type: str = PLAIN) -> Template[Failed]:
-    """Values are written so that they stay text in what `content_type` says this is. Raises ValueError."""
-    kind = content_type.lower()
-    if "json" in kind:
-        return compile_text(text, FIELDS, JSON_TEXT)
-    return compile_text(text, FIELDS, MARKUP if "html" in kind or "xml" in kind else TEXT)
+    """Raises ValueError."""
+    return answer.text_body(text, content_type, FIELDS)
 
 
 def json_body(value: object) -> Template[Failed]:
@@ -55,15 +53,7 @@ def json_body(value: object) -> Template[Failed]:
 
 def header_fields(headers: Mapping[str, str]) -> tuple[tuple[bytes, Template[Failed]], ...]:
     """Raises ValueError."""
-    return tuple((name.lower().encode(), compile_text(value, FIELDS, HEADER)) for name, value in headers.items())
-
-
-def type_of(file: str) -> str:
-    """The content type of a file with this name."""
-    kind, coding = TYPES.guess_type(file)
-    if kind is None or coding is not None:
-        return BINARY
-    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+    return answer.header_fields(headers, FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +70,10 @@ class Static:
 
     def reply(self, failed: Failed) -> Reply:
         """A fresh reply: stages above may add headers to it."""
-        headers: Headers = [(name, _filled(value, failed)) for name, value in self.headers]
+        headers: Headers = [(name, filled(value, failed)) for name, value in self.headers]
         headers.append((b"x-gateway-fallback", self.kind.encode()))
         if self.content_type:
             headers.append((b"content-type", self.content_type))
-        reply = Reply(self.status, headers, _filled(self.body, failed))
+        reply = Reply(self.status, headers, filled(self.body, failed))
         reply.fallback = self.kind
         return reply
-
-
-def _filled(template: Template[Failed], failed: Failed) -> bytes:
-    return template if isinstance(template, bytes) else template(failed)

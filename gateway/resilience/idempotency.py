@@ -245,4 +245,4 @@ def _fingerprint(call: Call, body: bytes) -> bytes:
     """The same for two requests that ask for the same."""
     request = call.request
     kind = request.fields.index.get(b"content-type", b"")
-    return key(request.method, call.host.lower(), call.path, call.query, kind, body)
+    return key(request.method, call.host.lower(), call.version, call.path, call.query, kind, body)

@@ -135,6 +135,8 @@ def _copied(call: Call, deadline: float) -> Call:
     copy.route = call.route
     copy.version = call.version
     copy.params = call.params
+    copy.lines = call.lines
+    copy.removed = call.removed
     copy.caller = call.caller
     copy.deadline = deadline
     return copy

@@ -6,9 +6,10 @@ A body that cannot be replayed cannot be retried; how much of one is kept for th
 import asyncio
 
 from gateway.exchange import Reply, Stream
+from gateway.wrapped import Wrapped
 
 
-class Replay:
+class Replay(Wrapped):
     """A request body that can be read again from its start as long as no more than `limit` bytes were read.
 
     Implements `Stream`. A try that failed may still have a read under way, cancelled but not yet ended: the
@@ -23,17 +24,12 @@ class Replay:
         "_lock",
         "_replay_limit",
         "_size",
-        "_stream",
         "_turn",
         "_untouched",
-        "length",
-        "received",
     )
 
     def __init__(self, stream: Stream, limit: int) -> None:
-        self.length: int | None = stream.length
-        self.received = stream.received
-        self._stream = stream
+        super().__init__(stream)
         self._replay_limit = limit
         self._lock = asyncio.Lock()
         fits = self.length is None or self.length <= limit
@@ -44,22 +40,6 @@ class Replay:
         self._untouched = True
         self._ended = False
         self._closed = False
-
-    @property
-    def limit(self) -> int | None:
-        return self._stream.limit
-
-    @limit.setter
-    def limit(self, limit: int | None) -> None:
-        self._stream.limit = limit
-
-    @property
-    def done(self) -> bool:
-        return self._stream.done
-
-    @property
-    def started(self) -> bool:
-        return self._stream.started
 
     @property
     def replayable(self) -> bool:
@@ -86,8 +66,8 @@ class Replay:
             if self._ended:
                 return b""
             self._untouched = False
-            piece = await self._stream.read()
-            self.received = self._stream.received
+            piece = await self._inner.read()
+            self.received = self._inner.received
             if piece:
                 self._keep(piece, current=turn == self._turn)
             else:
@@ -97,7 +77,7 @@ class Replay:
     def close(self) -> None:
         """Nobody will read the rest."""
         self._closed = True
-        self._stream.close()
+        self._inner.close()
 
     def _keep(self, piece: bytes, *, current: bool) -> None:
         if self._kept is None:

@@ -6,6 +6,7 @@ strings are left out: they carry tokens and personal data.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -13,8 +14,10 @@ from typing import Protocol
 import orjson
 
 from gateway.exchange import Call
+from gateway.routing.path import normalise
 
 PATH_CAP = 1024
+SEGMENT = re.compile(rb"/[A-Za-z0-9_-][A-Za-z0-9._-]*")
 TEXT_CAP = 200
 """For a user agent or a subject: long enough for the real ones."""
 
@@ -52,7 +55,8 @@ class AccessLog:
         line["id"] = call.id
         line["client"] = call.client_ip
         line["method"] = request.method or None
-        line["path"] = _text(call.path[:PATH_CAP]) if call.path else _raw_path(request.target)
+        path = _asked(call) if call.version else call.path
+        line["path"] = _text(path[:PATH_CAP]) if path else _raw_path(request.target)
         line["route"] = call.route or None
         line["version"] = call.version or None
         line["consumer"] = caller.consumer[:TEXT_CAP] or None
@@ -97,6 +101,15 @@ def _rfc3339(millisecond: int) -> str:
 def _text(raw: bytes) -> str:
     # Not latin-1: that would let the C1 control characters (0x80-0x9f) reach somebody's terminal.
     return raw.decode("ascii", "backslashreplace")
+
+
+def _asked(call: Call) -> bytes:
+    """The normalised path of the client; `call.path` lacks a version that ends at the gateway."""
+    written, path = call.request.target.partition(b"?")[0], call.path
+    # As nearly all clients write it, it needs no normalising: a plain segment in front of what is in normal form.
+    if written == path or (written.endswith(path) and SEGMENT.fullmatch(written, 0, len(written) - len(path))):
+        return written
+    return normalise(call.request.target, call.request.fields.host).path
 
 
 def _raw_path(target: bytes) -> str:

@@ -189,6 +189,11 @@ class Metrics(Collector):
         self.fallbacks = self._counters(
             "gateway_fallbacks_total", "Replies made by a fallback.", ("route", "kind", "reason")
         )
+        self.deprecated = self._counters(
+            "gateway_deprecated_requests_total",
+            "Requests for versions that are deprecated, or have a sunset.",
+            ("route", "version", "consumer"),
+        )
         self.splits = self._counters(
             "gateway_splits_total", "Requests of a split route, by the upstream that was chosen.", ("route", "upstream")
         )

@@ -4,6 +4,8 @@ Runs for every request, so series are found once and kept: the memos' keys are m
 fixed lists and status codes only, which bounds them like the metrics themselves.
 """
 
+from collections.abc import Collection
+
 from gateway.errors import ClientGone
 from gateway.exchange import Call
 from gateway.telemetry.access_log import AccessLog
@@ -17,8 +19,8 @@ METHODS = {name: name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELET
 UPSTREAM_STAGES = frozenset({"try", "connect", "wait", "withheld"})
 """Counted by upstream; the others by route."""
 
-RequestSeries = tuple[Counter, Histogram, Histogram, Counter, Counter]
-"""Requests, their duration, the gateway's own part of it, bytes in, bytes out."""
+RequestSeries = tuple[Counter, Histogram, Histogram, Counter, Counter, Counter | None]
+"""Requests, their duration, the gateway's own part of it, bytes in, bytes out; those for a version that goes away."""
 
 HopSeries = tuple[Counter | None, Histogram | None]
 
@@ -31,11 +33,17 @@ class Observer:
     """Feeds the metrics and the access log of one runtime."""
 
     def __init__(
-        self, metrics: Metrics, access_log: AccessLog | None = None, usage: UsageCounter | None = None
+        self,
+        metrics: Metrics,
+        access_log: AccessLog | None = None,
+        usage: UsageCounter | None = None,
+        retiring: Collection[tuple[str, str]] = (),
     ) -> None:
+        """`retiring` are routes and their versions that go away: who still calls those is counted."""
         self._metrics = metrics
         self._usage = usage
         self._access_log = access_log
+        self._retiring = frozenset(retiring)
         self._requests: dict[tuple[str, str, str, int, str], RequestSeries] = {}
         self._hops: dict[tuple[str, str, str, str], HopSeries] = {}
         self._refusals: dict[tuple[str, str], Counter] = {}
@@ -59,8 +67,11 @@ class Observer:
                 own -= hop_took
         own = max(0.0, own)  # clocks read a moment apart can leave less than nothing
         key = (route, call.version, METHODS.get(call.request.method, "other"), status, call.caller.label)
-        requests, duration, own_duration, bytes_in, bytes_out = self._requests.get(key) or self._new_request(key)
+        found = self._requests.get(key) or self._new_request(key)
+        requests, duration, own_duration, bytes_in, bytes_out, deprecated = found
         requests.inc()
+        if deprecated is not None:
+            deprecated.inc()
         duration.observe(took)
         own_duration.observe(own)
         if received:
@@ -93,6 +104,7 @@ class Observer:
             metrics.own_duration.child(route),
             metrics.bytes.child(route, "in"),
             metrics.bytes.child(route, "out"),
+            metrics.deprecated.child(route, version, consumer) if (route, version) in self._retiring else None,
         )
         return found
 

@@ -43,8 +43,9 @@ OTHER = "other"
 REFUSALS = frozenset({401, 403, 429, 503})
 OURS = (Refused, Shed)
 
-Key = tuple[str, str, str]
-"""The caller's label (a configured consumer, else the provider), its name there, and the route; "" is none."""
+Key = tuple[str, str, str, str]
+"""The caller's label (a configured consumer, else the provider), its name there, the route, and the version; "" is
+none."""
 
 Tally = list[float]
 """Calls, errors (5xx), refused by the gateway (these are no errors), and the seconds that they took in all."""
@@ -117,7 +118,7 @@ class UsageCounter:
     def count(self, call: Call, status: int, took: float) -> None:
         """A call has ended, `took` seconds after it began."""
         caller = call.caller
-        key = (caller.label, caller.consumer, call.route)
+        key = (caller.label, caller.consumer, call.route, call.version)
         tally = self._tallies.get(key) or self._new(key)
         tally[0] += 1
         tally[3] += took
@@ -140,10 +141,10 @@ class UsageCounter:
 
     def _new(self, key: Key) -> Tally:
         """The tally of a caller and route that has none in its raw form: a name to be escaped never gets one."""
-        label, consumer, route = key
-        key = (text(label), text(consumer), route)
+        label, consumer, route, version = key
+        key = (text(label), text(consumer), route, version)
         if key not in self._tallies and len(self._tallies) + self._held >= self.most:
-            key = ("", OTHER, route)
+            key = ("", OTHER, route, version)
         return self._tallies.setdefault(key, [0, 0, 0, 0.0])
 
     def _freeze(self) -> None:

@@ -1,8 +1,8 @@
 """Usage in Redis (or Valkey): a hash per hour and one per day, to which all workers of all instances add.
 
-A field is `route TAB label TAB consumer`, its value `calls errors refused microseconds`. Fields without tabs are for
-the script: `#known`, the number of fields that count towards the bound, and `#of:WORKER`, the last batch of a worker.
-A batch that was sent again, because its answer was lost, is recognised by its number and not added again.
+A field is `route TAB label TAB consumer`, and `TAB version` where there are versions; its value `calls errors refused
+microseconds`. Fields without tabs are for the script: `#known`, how many fields count towards the bound, and
+`#of:WORKER`, the last batch of a worker: one that is sent again, because its answer was lost, is not added again.
 Others may write there, so what is read is checked, and what is no count is left out.
 """
 
@@ -29,8 +29,10 @@ TIMEOUT = 0.5
 SCANNED = 500
 """Fields that are read at a time: reading a whole hash would hold up the rate limits in the same store."""
 
-LINE = re.compile(rb"^([^\t\n]*)\t([^\t\n]*)\t([^\t\n]*)\t(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})$", re.MULTILINE)
-"""Route, label, consumer, and what is counted."""
+LINE = re.compile(
+    rb"^([^\t\n]*)\t([^\t\n]*)\t([^\t\n]*)(?:\t([^\t\n]*))?\t(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})$", re.MULTILINE
+)
+"""Route, label, consumer, perhaps version, and what is counted."""
 
 ADD = f"""
 -- KEYS[1]  the hash of an hour or day
@@ -42,7 +44,8 @@ if (tonumber(redis.call('HGET', hash, worker)) or 0) >= number then return 0 end
 local known = tonumber(redis.call('HGET', hash, '#known')) or 0
 for _, counted in ipairs(cjson.decode(ARGV[5])) do
   local field = counted[1]
-  local other = string.match(field, '^[^\\t]*') .. '\\t\\t{OTHER}'
+  local route, version = string.match(field, '^([^\\t]*)\\t[^\\t]*\\t[^\\t]*(.*)$')
+  local other = route .. '\\t\\t{OTHER}' .. version
   local value = redis.call('HGET', hash, field)
   if not value and field ~= other then
     if known < bound then
@@ -91,8 +94,8 @@ class UsageStore:
         """Add a batch to its hour and its day, if they do not have it yet."""
         packed = orjson.dumps(
             [
-                (f"{route}\t{label}\t{consumer}", calls, errors, refused, round(seconds * 1e6))
-                for (label, consumer, route), (calls, errors, refused, seconds) in batch.items
+                (_field(key), calls, errors, refused, round(seconds * 1e6))
+                for key, (calls, errors, refused, seconds) in batch.items
             ]
         )
         # One after the other: in a cluster they are at different nodes, and only commands alone are sent after a node
@@ -152,14 +155,19 @@ def open_store(url: str, prefix: str, callers: int, keep: float) -> UsageStore:
     return UsageStore(connect(url, TIMEOUT), prefix=prefix.encode(), callers=callers, keep=keep)
 
 
+def _field(key: Key) -> str:
+    label, consumer, route, version = key
+    return f"{route}\t{label}\t{consumer}" + (f"\t{version}" if version else "")
+
+
 def _parsed(found: re.Match[bytes]) -> Counted | None:
     """None for what is no count."""
     try:
-        route, label, consumer = (text(name.decode()) for name in found.group(1, 2, 3))
+        route, label, consumer, version = (text((name or b"").decode()) for name in found.group(1, 2, 3, 4))
     except UnicodeDecodeError:
         return None
-    calls, errors, refused, took = map(int, found.group(4, 5, 6, 7))
-    return (label, consumer, route), (calls, errors, refused, took)
+    calls, errors, refused, took = map(int, found.group(5, 6, 7, 8))
+    return (label, consumer, route, version), (calls, errors, refused, took)
 
 
 @contextlib.contextmanager

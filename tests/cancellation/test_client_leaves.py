@@ -268,7 +268,9 @@ async def test_in_a_slow_stage(leave: Leave, stage: str) -> None:
     def finished(call: Call, status: int, sent: int, received: int, took: float) -> None:
         statuses.append(status)
 
-    route = Route("r", identify, lambda *_: None, lambda *_: None, take_quota, send, lambda _: send, None)
+    route = Route(
+        "r", lambda call: None, identify, lambda *_: None, lambda *_: None, take_quota, send, lambda _: send, None
+    )
     handler = Handler(Router([Rule("/**", None, None, (), (), target=route, name="r")]), finished, instance="x")
     server = Server(handler, Limits(drain_timeout=0.1))
     address = await server.listen("127.0.0.1:0")

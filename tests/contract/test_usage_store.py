@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.exchange import Call, Caller
 from gateway.limits.clients import connect
-from gateway.telemetry.usage import DAYS, HOURS, HOURS_KEPT, Batch, UsageCounter, UsageStoreError
+from gateway.telemetry.usage import DAYS, HOURS, HOURS_KEPT, Batch, Key, Tally, UsageCounter, UsageStoreError
 from gateway.telemetry.usage_store import SCANNED, UsageStore, open_store
 from tests.fakes import Clock, make_call
 from tests.servers import StoreServer
@@ -24,7 +24,7 @@ H, D = (
     f"gw:usage:{letter}:{time.strftime(form, time.gmtime(NOW))}"
     for letter, form in (("h", "%Y%m%d%H"), ("d", "%Y%m%d"))
 )
-OTHER = ("", "other", "orders")
+OTHER = ("", "other", "orders", "")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def everything(store: UsageStore, unit=HOURS) -> dict[tuple[str, str, str]
 
 
 def batch(number: int, *names: str, worker: str = "w1", hour: int = THIS_HOUR) -> Batch:
-    return Batch(worker, number, hour, tuple((("idp", name, "orders"), [1, 0, 0, 0.5]) for name in names))
+    return Batch(worker, number, hour, tuple((("idp", name, "orders", ""), [1, 0, 0, 0.5]) for name in names))
 
 
 # -- adding up -----------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ async def test_the_counters_of_two_workers_add_up_exactly(client: Redis, shared_
         for unit in (HOURS, DAYS):
             found = await everything(stores[0], unit)
             assert {key: numbers[0] for key, numbers in found.items()} == {
-                ("idp", name, "orders"): calls for name, calls in expected.items()
+                ("idp", name, "orders", ""): calls for name, calls in expected.items()
             }
             assert [sum(column) for column in zip(*found.values(), strict=True)] == [10_000, 1000, 0, 10_000_000]
     finally:
@@ -91,7 +91,7 @@ async def test_an_hour_also_counts_for_its_day(store: UsageStore) -> None:
     midnight = THIS_HOUR // 24 * 24
     for number, hour in enumerate((midnight, midnight + 23), 1):
         await store.add(batch(number, "a", hour=hour))
-    assert await everything(store, DAYS) == {("idp", "a", "orders"): (2, 0, 0, 1_000_000)}
+    assert await everything(store, DAYS) == {("idp", "a", "orders", ""): (2, 0, 0, 1_000_000)}
 
 
 async def test_the_layout_in_the_store_is_as_documented(store: UsageStore, client: Redis) -> None:
@@ -131,15 +131,15 @@ async def test_beyond_the_bound_new_callers_are_counted_together(client: Redis) 
         found = await everything(store, unit)
         assert len(found) == 101
         assert found[OTHER] == (81, 0, 0, 40_500_000)
-        assert found["idp", "u0", "orders"][0] == found["idp", "v0", "orders"][0] == 2
+        assert found["idp", "u0", "orders", ""][0] == found["idp", "v0", "orders", ""][0] == 2
     assert await client.hlen(H) == 101 + 3  # and what the script notes: two workers, how many are known
 
 
 async def test_what_the_workers_counted_together_takes_nobodys_place(client: Redis) -> None:
     store = UsageStore(client, callers=1, keep=KEEP)
-    together = Batch("w1", 1, THIS_HOUR, ((OTHER, [5, 1, 1, 0.0]), (("idp", "a", "orders"), [1, 0, 0, 0.0])))
+    together = Batch("w1", 1, THIS_HOUR, ((OTHER, [5, 1, 1, 0.0]), (("idp", "a", "orders", ""), [1, 0, 0, 0.0])))
     await store.add(together)
-    assert await everything(store) == {OTHER: (5, 1, 1, 0), ("idp", "a", "orders"): (1, 0, 0, 0)}
+    assert await everything(store) == {OTHER: (5, 1, 1, 0), ("idp", "a", "orders", ""): (1, 0, 0, 0)}
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ async def test_more_than_one_scan_brings_everybody_once(store: UsageStore) -> No
 async def test_names_in_any_script_come_back_as_they_were(store: UsageStore) -> None:
     names = ["jürgen 🙂", "CORP\\x", '"quoted" {json}', "a b", "\\t"]
     await store.add(batch(1, *names))
-    assert {consumer for _, consumer, _ in await everything(store)} == set(names)
+    assert {consumer for _, consumer, *_ in await everything(store)} == set(names)
 
 
 async def test_what_is_no_count_is_left_out(store: UsageStore, client: Redis) -> None:
@@ -166,7 +166,7 @@ async def test_what_is_no_count_is_left_out(store: UsageStore, client: Redis) ->
         b"orders\tidp\td": b"-1 0 0 0",
         b"orders\tidp\te": b"9" * 500 + b" 0 0 0",
         b"orders\tidp": b"1 0 0 0",
-        b"a\tb\tc\td": b"1 0 0 0",
+        b"a\tb\tc\td\te": b"1 0 0 0",
         b"orders\t\xff\tf": b"1 0 0 0",
         b"orders\tidp\tg\n": b"1 0 0 0",
         b"": b"",
@@ -174,14 +174,14 @@ async def test_what_is_no_count_is_left_out(store: UsageStore, client: Redis) ->
     await client.hset(H, mapping=rubbish)
     await client.hset(H, b"orders\tidp\t\x1b[2J", b"7 0 0 0")
     assert await everything(store) == {
-        ("idp", "a", "orders"): (1, 0, 0, 500_000),
-        ("idp", "\\x1b[2J", "orders"): (7, 0, 0, 0),
+        ("idp", "a", "orders", ""): (1, 0, 0, 500_000),
+        ("idp", "\\x1b[2J", "orders", ""): (7, 0, 0, 0),
     }
     await client.hset(H, mapping={b"#known": b"rubbish", b"#of:w1": b"rubbish"})
     await store.add(batch(2, "a", "b"))
     found = await everything(store)
-    assert found["idp", "a", "orders"][0] == 2
-    assert found["idp", "b", "orders"][0] == 1
+    assert found["idp", "a", "orders", ""][0] == 2
+    assert found["idp", "b", "orders", ""][0] == 1
 
 
 async def test_something_else_under_a_days_name_costs_that_day_only(
@@ -190,7 +190,7 @@ async def test_something_else_under_a_days_name_costs_that_day_only(
     await client.set(D, "mine")
     for number in (1, 2):
         await store.add(batch(number, "a"))
-    assert (await everything(store))["idp", "a", "orders"][0] == 2
+    assert (await everything(store))["idp", "a", "orders", ""][0] == 2
     assert await client.get(D) == b"mine"
     with pytest.raises(UsageStoreError, match="WRONGTYPE"):
         await everything(store, DAYS)
@@ -259,7 +259,7 @@ async def test_a_batch_that_comes_twice_is_counted_once_and_others_of_its_worker
         await store.add(batch(number, "a"))
     await store.add(batch(1, "a", worker="w2"))
     for unit in (HOURS, DAYS):
-        assert (await everything(store, unit))["idp", "a", "orders"][0] == 4
+        assert (await everything(store, unit))["idp", "a", "orders", ""][0] == 4
 
 
 async def test_a_full_store_keeps_its_workers_waiting(own_server: StoreServer) -> None:
@@ -271,7 +271,7 @@ async def test_a_full_store_keeps_its_workers_waiting(own_server: StoreServer) -
             await worker.flush(store)
         await admin.config_set("maxmemory", "0")
         await worker.flush(store)
-        assert (await everything(store))["idp", "a", "orders"][0] == 1
+        assert (await everything(store))["idp", "a", "orders", ""][0] == 1
 
 
 async def test_every_method_tells_that_the_store_is_away_in_time(own_server: StoreServer) -> None:
@@ -284,3 +284,16 @@ async def test_every_method_tells_that_the_store_is_away_in_time(own_server: Sto
             with pytest.raises(UsageStoreError):
                 await everything(store)
             assert time.monotonic() - started < 3
+
+
+async def test_versions_are_told_apart_and_overflow_each_for_itself(client: Redis) -> None:
+    store = UsageStore(client, callers=100, keep=KEEP)
+
+    def called(name: str, version: str) -> tuple[Key, Tally]:
+        return ("idp", name, "orders", version), [1, 0, 0, 0.0]
+
+    await store.add(Batch("w1", 1, THIS_HOUR, tuple(called("a", version) for version in ("v1", "v1", "v2", ""))))
+    assert {key[3]: numbers[0] for key, numbers in (await everything(store)).items()} == {"v1": 2, "v2": 1, "": 1}
+    assert b"orders\tidp\ta\tv1" in await client.hgetall(H)
+    await store.add(Batch("w1", 2, THIS_HOUR, tuple(called(f"u{number}", "v1") for number in range(200))))
+    assert (await everything(store))["", "other", "orders", "v1"][0] == 200 - 97

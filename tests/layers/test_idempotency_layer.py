@@ -145,6 +145,16 @@ async def test_a_repetition_gets_the_same_reply_and_is_told_so() -> None:
         assert hops(call) == [("begin", "replayed")]
 
 
+async def test_another_version_of_the_api_is_another_request() -> None:
+    bench = Bench(Script(created()))
+    first, other = keyed(), keyed()
+    first.version, other.version = "v1", "v2"
+    await bench.send(first)
+    with pytest.raises(Refused) as caught:
+        await bench.send(other)
+    assert (caught.value.status, caught.value.code) == (422, "idempotency_conflict")
+
+
 async def test_a_replay_says_so_once_whatever_the_upstream_says() -> None:
     bench = Bench(Script(created(headers=[(b"idempotency-replayed", b"false")])))
     await bench.send(keyed())

@@ -49,6 +49,21 @@ async def test_the_client_gets_the_originals_reply_and_the_copy_goes_to_the_othe
     assert call.hops == []
 
 
+async def test_the_copy_is_changed_on_its_way_as_the_original_is() -> None:
+    seen: list[tuple[bytes, bytes, frozenset[bytes]]] = []
+
+    async def shadow(call: Call) -> Reply:
+        seen.append((call.path, call.lines, call.removed))
+        return Reply(200, [])
+
+    mirrored, call = Mirrored(shadow), make_call()
+    call.path, call.lines, call.removed = b"/inside", b"x-api-version: v1\r\n", frozenset({b"x-api-version"})
+    await mirrored.send(call)
+    call.path, call.lines, call.removed = b"/", b"", frozenset()  # as transformed() does in the end
+    await idle(mirrored.copies)
+    assert seen == [(b"/inside", b"x-api-version: v1\r\n", frozenset({b"x-api-version"}))]
+
+
 async def test_the_original_comes_first() -> None:
     order: list[str] = []
 

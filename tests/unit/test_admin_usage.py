@@ -16,9 +16,9 @@ from tests.operated import AUTH, Operated
 NOW = 1_795_253_892.0  # 2026-11-21T09:38:12Z
 KEEP = 10 * 86400.0
 
-ALICE, BOB = ("idp", "alice", "orders"), ("idp", "bob", "orders")
-ACME = ("acme", "acme", "invoices")
-NOBODY = ("", "", "")
+ALICE, BOB = ("idp", "alice", "orders", ""), ("idp", "bob", "orders", "")
+ACME = ("acme", "acme", "invoices", "")
+NOBODY = ("", "", "", "")
 
 
 class Store:
@@ -161,7 +161,7 @@ async def test_by_itself_it_tells_the_last_day_by_caller_and_route_the_busiest_f
 
 
 async def test_by_consumer_adds_up_routes_but_not_the_callers_of_two_issuers(ask, store):
-    for key in (ALICE, ("idp", "alice", "invoices"), ("partner", "alice", "orders")):
+    for key in (ALICE, ("idp", "alice", "invoices", ""), ("partner", "alice", "orders", "")):
         store.put(HOURS, 0, key, 5)
     said = await ask(by="consumer")
     assert [(row["label"], row["consumer"], row["calls"]) for row in said["rows"]] == [
@@ -193,7 +193,7 @@ async def test_by_route_adds_up_callers(ask, store):
     ],
 )
 async def test_only_some(ask, store, wanted, found):
-    for key in (ALICE, BOB, ACME, NOBODY, ("idp", "a\\tb", "r")):
+    for key in (ALICE, BOB, ACME, NOBODY, ("idp", "a\\tb", "r", "")):
         store.put(HOURS, 0, key, 5)
     said = await ask(**wanted)
     assert {row["consumer"] for row in said["rows"]} == found
@@ -202,7 +202,7 @@ async def test_only_some(ask, store, wanted, found):
 
 async def test_no_more_rows_than_asked_for_but_the_total_of_all(ask, store):
     for i in range(1200):
-        store.put(HOURS, 0, ("idp", f"u{i:04}", "orders"), 1)
+        store.put(HOURS, 0, ("idp", f"u{i:04}", "orders", ""), 1)
     assert len((await ask())["rows"]) == 100
     assert len((await ask(limit="1000"))["rows"]) == 1000
     said = await ask(limit="2")
@@ -219,7 +219,7 @@ async def test_what_is_added_up_is_bounded(ask, store, monkeypatch):
     monkeypatch.setattr("gateway.admin.usage.MOST_GROUPS", 10)
     for ago in (0, 1):
         for i in range(20):
-            store.put(HOURS, ago, ("idp", f"u{i}", "orders"), 1)
+            store.put(HOURS, ago, ("idp", f"u{i}", "orders", ""), 1)
     said = await ask()
     assert said["groups"] == 11
     assert said["total"]["calls"] == 40
@@ -278,7 +278,7 @@ async def test_a_durable_store_says_so(running, tmp_path, client):
     [
         ("form=2026-11-21", "'form' is not known here (did you mean 'from'?)"),
         ("by=route&by=consumer", "by: is there twice"),
-        ("by=", "by: '' is none of consumer, route and consumer,route"),
+        ("by=", "by: '' is not some of consumer,route,version"),
         ("by=route,route", "by: "),
         ("by=hour", "by: "),
         ("unit=weeks", "unit: 'weeks' is neither hours nor days"),
@@ -328,3 +328,60 @@ async def test_it_is_for_operators_only(running):
         headers = {"Authorization": "Bearer t0p"}
         assert (await client.get("/api/v1/usage?by=route", headers=headers)).status == 200
         assert (await client.post("/api/v1/usage", headers={**headers, CLIENT: "test"})).status == 405
+
+
+# -- versions ------------------------------------------------------------------------------------------
+
+VERSIONS = """\
+routes:
+  - name: orders
+    match: {path: /orders/**}
+    versions:
+      available:
+        v1: {upstream: u, deprecated: 2026-01-01, sunset: 2027-06-30, successor: v3}
+        v2+: {upstream: u, sunset: 2027-12-31}
+        v3: {upstream: u}
+"""
+
+
+@pytest.fixture
+def with_versions(running, tmp_path, store):
+    running.settings = loaded(tmp_path, "store: {url: embedded}\n" + AUTH + UPSTREAM + VERSIONS)
+    for consumer, version, calls in (("alice", "v1", 9), ("bob", "v1", 3), ("bob", "v2", 2), ("bob", "v3", 90)):
+        store.put(HOURS, 0, ("idp", consumer, "orders", version), calls)
+    store.put(HOURS, 0, ("idp", "alice", "invoices", "v1"), 50)  # another route's version
+    store.put(HOURS, 0, NOBODY, 7)
+
+
+def called(said):
+    return [(row["consumer"], row["version"], row["calls"]) for row in said["rows"]]
+
+
+async def test_who_still_calls_versions_that_go_away(ask, with_versions):
+    said = await ask(deprecated="true")
+    assert said["by"] == ["consumer", "route", "version"]
+    assert called(said) == [("alice", "v1", 9), ("bob", "v1", 3), ("bob", "v2", 2)]
+    assert said["total"]["calls"] == 14
+    v1, _, v2 = said["rows"]
+    dates = ("deprecated", "sunset", "successor")
+    assert [v1.get(key) for key in dates] == ["2026-01-01T00:00:00Z", "2027-06-30T00:00:00Z", "v3"]
+    assert [v2.get(key) for key in dates] == [None, "2027-12-31T00:00:00Z", None]
+
+
+async def test_by_version_and_only_one(ask, with_versions):
+    said = await ask(by="route,version", route="orders")
+    assert [(row["version"], row["calls"]) for row in said["rows"]] == [("v3", 90), ("v1", 12), ("v2", 2)]
+    assert "sunset" in said["rows"][1]
+    assert "sunset" not in said["rows"][0]
+    assert called(await ask(by="consumer,version", version="v1")) == [("alice", "v1", 59), ("bob", "v1", 3)]
+    assert called(await ask(by="consumer,version", version="")) == [("", "", 7)]
+    assert names(await ask(deprecated="true", by="consumer")) == [("alice", None, 9), ("bob", None, 5)]
+
+
+async def test_callers_beyond_the_bound_keep_their_version(ask, with_versions, monkeypatch):
+    monkeypatch.setattr("gateway.admin.usage.MOST_GROUPS", 1)
+    assert called(await ask(deprecated="true")) == [("alice", "v1", 9), ("other", "v1", 3), ("other", "v2", 2)]
+
+
+async def test_deprecated_is_true_or_false(client, with_versions):
+    assert "neither true nor false" in await problem(client, "deprecated=yes", 422, "invalid_request")

@@ -72,6 +72,9 @@ def test_routes_as_json(tmp_path, capsys):
             "fallbacks": 0,
             "upstream": "api",
             "split": None,
+            "versions": None,
+            "redirect": None,
+            "respond": None,
             "targets": ["http://127.0.0.1:9001", "https://api.example.com"],
         }
     ]
@@ -167,6 +170,45 @@ def test_a_split_for_scripts_has_the_weights_and_no_upstream(tmp_path, capsys):
     assert (orders["upstream"], orders["split"]) == (None, {"old": 90, "new": 10, "services": 0})
     assert orders["targets"] == ["http://127.0.0.1:9001", "http://127.0.0.1:9002", "https://new.internal:8080"]
     assert (found["upstream"], found["split"]) == ("services", None)
+
+
+ENDS = """\
+upstreams:
+  old: {targets: ["http://127.0.0.1:9001"]}
+  new: {targets: ["http://127.0.0.1:9002"]}
+routes:
+  - name: orders
+    match: {path: /orders}
+    versions: {available: {v1: {upstream: old}, v2+: {upstream: new}, v4: {upstream: old}}}
+  - {name: docs, match: {path: /docs}, redirect: {to: "https://docs.example.com/{host}", status: 308}}
+  - {name: ok, match: {path: /ok}, respond: {status: 204}}
+"""
+
+
+def test_versions_redirects_and_answers_stand_in_the_place_of_an_upstream(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    path = tmp_path / "routes.yaml"
+    path.write_text(ENDS)
+    assert main(["routes", "-c", str(path)]) == 0
+    _, orders, docs, ok = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert orders.endswith("  old (v1, v4) → http://127.0.0.1:9001; new (v2+) → http://127.0.0.1:9002")
+    assert docs.endswith("  308 → https://docs.example.com/{host}")
+    assert ok.endswith("  status 204")
+
+
+def test_versions_redirects_and_answers_for_scripts(tmp_path, capsys):
+    path = tmp_path / "routes.yaml"
+    path.write_text(ENDS)
+    assert main(["routes", "--json", "-c", str(path)]) == 0
+    orders, docs, ok = json.loads(capsys.readouterr().out)
+    assert orders["versions"] == {"v1": "old", "v2+": "new", "v4": "old"}
+    assert orders["targets"] == ["http://127.0.0.1:9001", "http://127.0.0.1:9002"]
+    assert docs["redirect"] == {"status": 308, "to": "https://docs.example.com/{host}"}
+    assert ok["respond"] == {"status": 204}
+    for route in (orders, docs, ok):
+        ends = [key for key in ("upstream", "split", "versions", "redirect", "respond") if route[key] is not None]
+        assert len(ends) == 1
+    assert (docs["targets"], ok["targets"]) == ([], [])
 
 
 def test_a_broken_configuration_prints_no_table(tmp_path, capsys):

@@ -78,11 +78,11 @@ def lines(capsys):
 
 def test_a_table_for_people(usage, store, capsys):
     store.counts = [
-        (("idp", "user-17", "orders"), (1_234_567, 1234, 0, 1_234_567 * 12_340)),
-        (("acme", "acme", "orders"), (20_000, 0, 1, MILLION)),
-        (("", "", ""), (100, 0, 50, 0)),
-        (("", "other", "orders"), (99, 0, 0, 0)),
-        (("idp", "", "orders"), (98, 0, 0, 0)),
+        (("idp", "user-17", "orders", ""), (1_234_567, 1234, 0, 1_234_567 * 12_340)),
+        (("acme", "acme", "orders", ""), (20_000, 0, 1, MILLION)),
+        (("", "", "", ""), (100, 0, 50, 0)),
+        (("", "other", "orders", ""), (99, 0, 0, 0)),
+        (("idp", "", "orders", ""), (98, 0, 0, 0)),
     ]
     assert usage() == 0
     *table, last = lines(capsys)
@@ -101,7 +101,7 @@ def test_a_table_for_people(usage, store, capsys):
 
 @pytest.mark.parametrize(("by", "titles"), [("route", "ROUTE"), ("consumer", "CONSUMER"), ("both", "CONSUMER ROUTE")])
 def test_a_line_for_each_caller_or_route_or_both(usage, store, capsys, by, titles):
-    store.counts = [(("idp", "user-17", "orders"), (7, 0, 0, 0))]
+    store.counts = [(("idp", "user-17", "orders", ""), (7, 0, 0, 0))]
     assert usage("--by", by) == 0
     header, row, _ = lines(capsys)
     assert header == f"{titles} CALLS ERRORS REFUSED AVERAGE"
@@ -109,7 +109,7 @@ def test_a_line_for_each_caller_or_route_or_both(usage, store, capsys, by, title
 
 
 def test_the_busiest_only(usage, store, capsys):
-    store.counts = [(("idp", f"u{i}", "orders"), (1000 + i, 0, 0, 0)) for i in range(1500)]
+    store.counts = [(("idp", f"u{i}", "orders", ""), (1000 + i, 0, 0, 0)) for i in range(1500)]
     assert usage("--top", "2") == 0
     _, first, second, total, _ = lines(capsys)
     assert first.startswith("u1499 (idp) orders 2,499")
@@ -120,7 +120,7 @@ def test_the_busiest_only(usage, store, capsys):
 
 
 def test_only_some(usage, store, capsys):
-    store.counts = [(("idp", name, "orders"), (1, 0, 0, 0)) for name in ("anna & bob", "carl")]
+    store.counts = [(("idp", name, "orders", ""), (1, 0, 0, 0)) for name in ("anna & bob", "carl")]
     assert usage("--consumer", "anna & bob", "--route", "orders") == 0
     assert "anna & bob (idp)" in lines(capsys)[1]
     assert usage("--consumer", "") == 0
@@ -128,7 +128,7 @@ def test_only_some(usage, store, capsys):
 
 
 def test_json_is_what_the_gateway_says(usage, store, capsys):
-    store.counts = [(("idp", "jürgen", "orders"), (1, 0, 0, 0))]
+    store.counts = [(("idp", "jürgen", "orders", ""), (1, 0, 0, 0))]
     assert usage("--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["rows"][0]["consumer"] == "jürgen"
@@ -167,6 +167,38 @@ def test_from_one_day_to_another(usage, store, capsys):
     ((unit, first, end),) = store.asked
     assert (unit, end - first) == ("days", 6)
     assert lines(capsys)[0].startswith(f"no calls from {days[0]}T00:00:00Z to ")
+
+
+VERSIONS = """\
+routes:
+  - name: orders
+    match: {path: /orders/**}
+    versions:
+      available:
+        v1: {upstream: u, deprecated: 2026-01-01, sunset: 2027-06-30, successor: v2}
+        v2: {upstream: u, deprecated: 2026-10-01}
+        v3: {upstream: u}
+"""
+
+
+def test_who_still_calls_deprecated_versions_and_until_when(usage, store, instance, capsys, tmp_path):
+    instance.settings = loaded(tmp_path, "store: {url: embedded}\n" + UPSTREAM + VERSIONS)
+    store.counts = [
+        (("idp", name, "orders", version), (calls, 0, 0, 0))
+        for name, version, calls in (("anna", "v1", 20), ("bert", "v2", 10), ("carl", "v3", 30))
+    ]
+    assert usage("--deprecated") == 0
+    assert lines(capsys)[:-1] == [
+        "CONSUMER ROUTE VERSION CALLS ERRORS REFUSED AVERAGE UNTIL",
+        "anna (idp) orders v1 20 0 0.00% 0 0.00% 0.0 ms 2027-06-30, then v2",
+        "bert (idp) orders v2 10 0 0.00% 0 0.00% 0.0 ms deprecated",
+        "all 2 30 0 0.00% 0 0.00% 0.0 ms",
+    ]
+    assert usage("--by", "version") == 0
+    assert lines(capsys)[1] == "carl (idp) orders v3 30 0 0.00% 0 0.00% 0.0 ms"
+    store.counts = []
+    assert usage("--deprecated") == 0
+    assert lines(capsys)[0].startswith("no calls of deprecated versions from 20")
 
 
 @pytest.mark.parametrize(

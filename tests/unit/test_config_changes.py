@@ -139,6 +139,63 @@ def test_changes_of_a_routes_ways_are_named(tmp_path: Path) -> None:
     }
 
 
+VERSIONS = "versions: {available: {v1: {upstream: u, deprecated: 2026-01-01}, v2: {upstream: v}}}"
+CORS = "upstream: u\n    cors: {origins: ['https://a.example', 'https://b.example'], max_age: 1m}"
+TRANSFORM = "upstream: u\n    transform: {request_headers: {set: {X-A: a}, remove: [X-B]}, rewrite: {from: a, to: /b}}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            VERSIONS,
+            VERSIONS.replace("01-01", "02-01"),
+            ("changed", "versions.available.v1.deprecated", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
+        ),
+        (
+            VERSIONS,
+            VERSIONS.replace("01-01", "01-01, sunset: 2097-01-01"),
+            ("added", "versions.available.v1.sunset", None, "2097-01-01T00:00:00Z"),
+        ),
+        (VERSIONS, VERSIONS.replace("{av", "{default: v2, av"), ("added", "versions.default", None, "v2")),
+        (VERSIONS, VERSIONS.replace("2026-01-01", "'2026-01-01T00:00:00Z'"), None),
+        (CORS, CORS.replace(", 'https://b.example'", ""), ("removed", "cors.origins", "https://b.example", None)),
+        (CORS, CORS.replace("1m", "1h"), ("changed", "cors.max_age", "1m", "1h")),
+        (CORS, CORS.replace("1m", "60s"), None),
+        (TRANSFORM, TRANSFORM.replace("X-A: a", "X-A: b"), ("changed", "transform.request_headers.set.X-A", "a", "b")),
+        (TRANSFORM, TRANSFORM.replace("[X-B]", "X-C, X-B").replace("X-C, X-B", "[X-B]"), None),
+        (TRANSFORM, TRANSFORM.replace("from: a", "from: b"), ("changed", "transform.rewrite.from", "a", "b")),
+        ("redirect: {to: /a}", "redirect: {to: /b}", ("changed", "redirect.to", "/a", "/b")),
+        ("redirect: {to: /a}", "redirect: {to: /a, status: 308}", ("changed", "redirect.status", 307, 308)),
+        ("respond: {text: a}", "respond: {text: b}", ("changed", "respond.text", "a", "b")),
+        (
+            "upstream: u\n    compress: {level: fast}",
+            "upstream: u\n    compress: {level: small}",
+            ("changed", "compress.level", "fast", "small"),
+        ),
+        ("upstream: u\n    compress: true", "upstream: u\n    compress: {}", None),
+        ("upstream: u\n    deny_ip: '::1'", "upstream: u\n    deny_ip: ['::1/128']", None),
+        ("upstream: u", "upstream: u\n    deny_ip: '::1'", ("added", "deny_ip", None, "::1/128")),
+    ],
+)
+def test_changes_of_versions_and_of_what_shapes_requests_are_named(
+    tmp_path: Path, old: str, new: str, expected: tuple[str, str, Any, Any] | None
+) -> None:
+    found = between(tmp_path, two_ways(old), two_ways(new))
+    assert lines(found) == ([] if expected is None else [(expected[0], f"routes[r].{expected[1]}", *expected[2:])])
+    assert {(each.part, each.name) for each in found} <= {("route", "r")}
+
+
+def test_what_begins_to_be_compressed_is_one_change(tmp_path: Path) -> None:
+    (found,) = between(tmp_path, two_ways("upstream: u"), two_ways("upstream: u\n    compress: true"))
+    assert (found.kind, found.path, found.new["level"]) == ("added", "routes[r].compress", "balanced")
+
+
+def test_security_headers_are_a_setting(tmp_path: Path) -> None:
+    found = between(tmp_path, "routes: []", "security_headers: true\nroutes: []")
+    assert found == [Change("changed", "security_headers", False, True)]
+
+
 def test_a_target_of_another_priority_is_the_same_target(tmp_path: Path) -> None:
     one = UPSTREAM.replace("[http", "[{url: http://a, priority: 1}, http") + ROUTE
     assert lines(between(tmp_path, one, one.replace("priority: 1", "priority: 2"))) == [

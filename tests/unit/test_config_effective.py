@@ -88,6 +88,38 @@ EXAMPLES = {
         "breaker: {open_for_max: 5m, slow_calls: {over: 2s, rate: 12.5%}}\n    retry: {attempts_header: true}"
     ),
     "one place, one trial": upstream("concurrency: {limit: 1}"),
+    "versions": between(
+        "versions: {from: [path, header, query, media_type], header: X-V, query: v, "
+        "media_type: 'application/vnd.e.{version}+json', default: v2, aliases: {latest: v2}, strip: false, available: "
+        "{v1+: {upstream: u, deprecated: 2026-01-01, sunset: 2097-06-30T12:00:00+02:00, successor: v2, "
+        "link: https://a, brownouts: [{from: 2097-06-01, to: 2097-06-02}]}, v2: {upstream: v}}}"
+    ),
+    "a version that stays": between(
+        "versions: {available: {v1: {upstream: u, sunset: 2020-01-01, after_sunset: serve}}}"
+    ),
+    "a redirect": between("redirect: {to: 'https://{host}/x?y={consumer}#z', status: 308, keep_query: true}"),
+    "an answer": between("respond: {status: 404, text: 'no {path} {{x}} $${{y}}', headers: {X-A: '{consumer}'}}"),
+    "an answer in json": between("respond: {json: {a: ['{path}', null, 1, 'null', true]}}"),
+    "an answer of null": between("respond: {json: null}"),
+    "a bare answer": between("respond: {}"),
+    "an answer without a body": between("respond: {status: 204, headers: {X-A: a}}"),
+    "transformations": route(
+        "transform: {strip_prefix: /r, add_prefix: '/t/{claim.a}', rewrite: {from: '^/a(.*)$', to: '/b\\1'}, "
+        "query: {set: {a: '{consumer}'}, add: {b: ''}, remove: c}, request_headers: {set: {X-A: '{version}'}, "
+        "add: {X-B: '1'}, remove: [X-C]}, response_headers: {remove: Server}, location: true, "
+        "cookies: {domain: none, path: true}}"
+    ),
+    "no transformations": route("transform: {request_headers: {}, cookies: {domain: A.example}}"),
+    "pages of others": route(
+        "cors: {origins: ['https://app.example', 'https://*.example'], methods: [GET], headers: [A], expose: [B], "
+        "credentials: true, max_age: 1h, private_network: true}"
+    ),
+    "pages of everybody": route("cors: {origins: '*', headers: [], max_age: 0s}"),
+    "compression": route("compress: true"),
+    "no compression": route("compress: off"),
+    "some compression": route("compress: {encodings: [gzip], min_size: 2KiB, types: ['text/*'], level: small}"),
+    "addresses": route("allow_ip: [10.0.0.0/8, '::1']\n    deny_ip: 10.1.0.0/16"),
+    "security headers": "security_headers: true\nroutes: []",
     "conditions": UPSTREAM
     + ROUTE.replace("path: /r", 'path: /r, host: "*.a", headers: {X: "1"}, query: {"on": "off"}'),
 }
@@ -107,6 +139,65 @@ def test_a_file_as_an_answer_is_printed_as_one(tmp_path: Path) -> None:
     assert again(config, tmp_path) == config
     (entry,) = shown(tmp_path, text)["routes"][0]["fallback"]
     assert entry == {"on": ["timeout", 503], "status": 503, "file": "sorry.json", "headers": {"X-A": "{status}"}}
+
+
+def test_a_file_as_a_fixed_answer_is_printed_as_one(tmp_path: Path) -> None:
+    (tmp_path / "here.json").write_text("{}")
+    text = between("respond: {file: here.json}")
+    assert again(loaded(tmp_path, text), tmp_path) == loaded(tmp_path, text)
+    assert shown(tmp_path, text)["routes"][0]["respond"] == {"status": 200, "headers": {}, "file": "here.json"}
+
+
+def test_what_answers_a_route_is_shown_alone(tmp_path: Path) -> None:
+    ends = {"upstream", "split", "versions", "redirect", "respond"}
+    for end in ("upstream: u", "versions: {available: {v1: {upstream: u}}}", "redirect: {to: /a}", "respond: {}"):
+        (only,) = shown(tmp_path, between(end))["routes"]
+        assert ends & only.keys() == {end.partition(":")[0]}
+        assert not {"transform", "cors", "compress"} & only.keys()
+    only = shown(tmp_path, between("versions: {available: {v1: {upstream: u, deprecated: 2026-01-01}}}"))["routes"][0]
+    assert only["versions"] == {
+        "from": ["path"],
+        "aliases": {},
+        "strip": True,
+        "available": {
+            "v1": {"upstream": "u", "deprecated": "2026-01-01T00:00:00Z", "after_sunset": "gone", "brownouts": []}
+        },
+    }
+
+
+SHAPED = """\
+upstreams: {u: {targets: ["http://a"]}}
+routes:
+  - name: r
+    match: {path: /r}
+    transform:
+      query: {set: {k: "${KEY}", n: plain}, add: {m: "${KEY}"}}
+      request_headers: {set: {X-Key: "${KEY}", X-A: written}, add: {X-B: "${KEY}"}, remove: ["${HOST}"]}
+      response_headers: {set: {X-C: "${KEY}"}}
+    upstream: u
+  - {name: away, match: {path: /away}, redirect: {to: "https://a/?k=${KEY}"}}
+  - {name: near, match: {path: /near}, redirect: {to: "https://${HOST}/"}}
+  - {name: here, match: {path: /here}, respond: {text: "${KEY}", headers: {X-A: "${KEY}", X-B: b}}}
+  - {name: json, match: {path: /json}, respond: {json: [a, "${KEY}"]}}
+"""
+
+
+@pytest.mark.parametrize("cautious", [False, True])
+def test_what_requests_and_replies_are_given_may_be_a_secret(tmp_path: Path, cautious: bool) -> None:
+    config = loaded(tmp_path, SHAPED, ENVIRON)
+    data = effective(config) if cautious else effective(config, marked(SHAPED.encode()), tmp_path)
+    first, away, near, here, json_ = data["routes"]
+    plain = "***" if cautious else "plain"
+    assert first["transform"]["query"] == {"set": {"k": "***", "n": plain}, "add": {"m": "***"}, "remove": []}
+    headers = first["transform"]["request_headers"]
+    assert headers["set"] == {"X-Key": "***", "X-A": "***" if cautious else "written"}
+    assert (headers["add"], headers["remove"]) == ({"X-B": "***"}, ["inside"])
+    assert first["transform"]["response_headers"]["set"] == {"X-C": "***"}
+    assert (away["redirect"]["to"], near["redirect"]["to"]) == ("***", "https://inside/")
+    assert here["respond"]["text"] == "***"
+    assert here["respond"]["headers"] == {"X-A": "***", "X-B": "***" if cautious else "b"}
+    assert json_["respond"]["json"] == ["***" if cautious else "a", "***"]
+    assert "topsecret" not in json.dumps(data)
 
 
 def test_new_kinds_of_values_are_written_as_in_the_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.model import MOST_WORKERS, Address, Breaker, Config, Retry, Timeouts
-from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, loaded, provider, route, upstream
+from tests.configs import ROUTE, SECRET, UPSTREAM, between, complaint, complaints, loaded, provider, route, upstream
 
 
 def test_what_is_absent_has_the_contracts_defaults(tmp_path: Path) -> None:
@@ -218,3 +218,63 @@ def test_a_configuration_survives_the_way_to_the_workers(tmp_path: Path) -> None
     assert (copy.store_url, copy.limits, copy.routes[0].body_limit) == ("embedded", True, 10 * 1024**2)
     assert copy.listen.admin_token == config.listen.admin_token
     assert hash(copy.upstreams["u"]) == hash(config.upstreams["u"]), "parts are kept by it"
+
+
+AWAY = "  - {{name: {0}, match: {{path: {0}}}, redirect: {{to: {1}}}}}\n"
+
+
+def redirects(*pairs: tuple[str, str]) -> str:
+    """The first line of routes is the second of all."""
+    return "routes:\n" + "".join(AWAY.format(path, to).replace("name: /", "name: ") for path, to in pairs)
+
+
+def test_redirects_that_lead_in_a_circle_are_told_where_they_stand(tmp_path: Path) -> None:
+    said = "leads back to where it came from, again and again"
+    assert complaints(tmp_path, redirects(("/a", "/b"), ("/c", "/d"), ("/b", "/a"))) == [
+        f"2:49: routes[0].redirect.to: {said}",
+        f"4:49: routes[2].redirect.to: {said}",
+    ]
+    assert len(loaded(tmp_path, redirects(("/a", "/b"), ("/b", "/c"))).routes) == 2
+
+
+def test_a_redirect_to_a_version_comes_to_an_end_there(tmp_path: Path) -> None:
+    text = UPSTREAM + redirects(("/orders", "/v2/o")).replace("/orders,", '"/**",').replace(
+        "path: /orders", 'path: "/**"'
+    )
+    versions = "  - {name: o, match: {path: /o}, versions: {available: {v1: {upstream: u}, v2: {upstream: u}}}}\n"
+    assert "again and again" in complaint(tmp_path, text)
+    assert len(loaded(tmp_path, text + versions).routes) == 2
+    assert "again and again" in complaint(tmp_path, text.replace("/v2/o", "/vx/o") + versions)
+
+
+def test_a_header_that_the_gateway_tells_itself_is_told_where_it_is_set(tmp_path: Path) -> None:
+    jwt = f"type: jwt, secret: {SECRET}, algorithms: [HS256], forward: {{X-User: sub}}"
+    text = f"auth: {{providers: {{p: {{{jwt}}}}}}}\n" + between(
+        "auth: {providers: [p]}\n    upstream: u\n"
+        "    transform: {request_headers: {set: {X-Other: a, x_user: b}, add: {X-Time: c}}}"
+    ).replace("u: {", "u: {timeouts: {header: X-Time}, ")
+    assert complaints(tmp_path, text) == [
+        "10:61: routes[0].transform.request_headers.set.x_user: is set by the provider p already",
+        "10:79: routes[0].transform.request_headers.add.X-Time: is set by timeouts of the upstream u already",
+    ]
+
+
+def test_security_headers_are_off_unless_they_are_asked_for(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, "routes: []").security_headers
+    assert loaded(tmp_path, "security_headers: true\nroutes: []").security_headers
+    said = complaint(tmp_path, "security_headers: {csp: none}\nroutes: []")
+    assert said == "1:19: security_headers: must be true or false, not a mapping"
+
+
+def test_what_versions_say_is_not_set_by_a_transformation_too(tmp_path: Path) -> None:
+    said = complaints(
+        tmp_path,
+        between(
+            "versions: {available: {v1: {upstream: u, deprecated: 2026-01-01}, v2: {upstream: v}}}\n"
+            "    transform:\n"
+            "      response_headers: {set: {Sunset: never}, add: {X-Ours: a}}"
+        ),
+    )
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "routes[0].transform.response_headers.set.Sunset: is set by versions already",
+    ]

@@ -40,6 +40,19 @@ def test_every_place_that_names_an_upstream_is_checked(tmp_path: Path) -> None:
     ]
 
 
+def test_every_version_names_an_upstream_that_exists(tmp_path: Path) -> None:
+    text = between("versions: {available: {v1: {upstream: u}, v2+: {upstream: vv}, v4: {upstream: 5}}}")
+    assert complaints(tmp_path, text) == [
+        "7:63: routes[0].versions.available.'v2+'.upstream: there is no upstream 'vv' (did you mean 'v'?)",
+        "7:83: routes[0].versions.available.v4.upstream: must be text, not 5; put it in quotes",
+    ]
+
+
+@pytest.mark.parametrize("versions", ["5", "[a]", "{available: 5}", "{available: [u]}", "{available: {v1: u}}"])
+def test_versions_of_a_wrong_type_have_one_complaint(tmp_path: Path, versions: str) -> None:
+    assert complaint(tmp_path, between(f"versions: {versions}"))
+
+
 def test_names_from_the_environment_are_not_quoted(tmp_path: Path) -> None:
     text = route("body_limit: 1B").replace("upstream: u", "upstream: ${U}")
     assert complaint(tmp_path, text, {"U": "uu"}) == "7:15: routes[0].upstream: there is no upstream ***"

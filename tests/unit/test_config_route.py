@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.model import ANY_METHOD, Rate, RateLimit
-from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, loaded, route
+from gateway.config.route import ENDS
+from tests.configs import ROUTE, SECRET, UPSTREAM, between, complaint, complaints, loaded, route
 
 PROVIDER = f"auth: {{providers: {{p: {{type: jwt, secret: {SECRET}, algorithms: [HS256]}}}}}}\n"
 
@@ -164,3 +165,129 @@ def test_fallbacks_that_cannot_be(tmp_path: Path, fallback: str, expected: str) 
 def test_the_same_limit_twice_is_a_mistake(tmp_path: Path) -> None:
     limits = "rate_limits: {a: {by: ip, limit: 1/second}}\n"
     assert "rate_limit[1]: is here twice" in complaint(tmp_path, route("rate_limit: [a, a]") + limits)
+
+
+ANSWERS = {
+    "upstream": "upstream: u",
+    "split": "split: {u: 1, v: 1}",
+    "versions": "versions: {available: {v1: {upstream: u}, v2: {upstream: v}}}",
+    "redirect": "redirect: {to: https://docs.example.com}",
+    "respond": "respond: {text: a}",
+}
+
+
+def test_all_that_can_answer_a_route_is_known_here() -> None:
+    assert tuple(ANSWERS) == ENDS
+
+
+@pytest.mark.parametrize(("end", "asked"), [*zip(ENDS, ["u", "uv", "uv", "", ""], strict=True)])
+def test_each_of_them_suffices(tmp_path: Path, end: str, asked: str) -> None:
+    (only,) = loaded(tmp_path, between(ANSWERS[end])).routes
+    assert [name for name in ENDS if getattr(only, name) is not None] == [end]
+    assert only.upstreams == tuple(asked)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(one, other) for place, one in enumerate(ENDS) for other in ENDS[place + 1 :]]
+)
+def test_no_two_of_them_stand_together(tmp_path: Path, first: str, second: str) -> None:
+    for both in ((first, second), (second, first)):
+        said = complaint(tmp_path, between("\n    ".join(ANSWERS[name] for name in both)))
+        line = 7 + both.index(second)
+        assert said == f"{line}:{7 + len(second)}: routes[0].{second}: cannot stand beside {first}"
+
+
+def test_of_three_that_stand_together_two_are_too_many(tmp_path: Path) -> None:
+    text = between("\n    ".join(ANSWERS[name] for name in ("split", "redirect", "respond")))
+    assert complaints(tmp_path, text) == [
+        "8:15: routes[0].redirect: cannot stand beside split",
+        "9:14: routes[0].respond: cannot stand beside split",
+    ]
+
+
+@pytest.mark.parametrize("end", ["redirect", "respond"])
+@pytest.mark.parametrize(
+    "useless",
+    [
+        "fallback: [{text: a}]",
+        "mirror: {upstream: v}",
+        "fault: {status: 503}",
+        "idempotency: {}",
+        "transform: {strip_prefix: /r}",
+        "transform: {request_headers: {set: {X-A: a}}}",
+        "transform: {location: true}",
+        "transform: {cookies: {path: true}}",
+    ],
+)
+def test_what_is_meant_for_an_upstream_has_no_effect_without_one(tmp_path: Path, end: str, useless: str) -> None:
+    said = complaint(tmp_path, between(f"{ANSWERS[end]}\n    {useless}"))
+    assert said.startswith("8:")
+    assert f"has no effect beside {end}: " in said
+
+
+@pytest.mark.parametrize("end", ["redirect", "respond"])
+def test_all_else_has_an_effect_without_an_upstream(tmp_path: Path, end: str) -> None:
+    more = (
+        "rate_limit: {by: ip, limit: 1/second}\n    concurrency: {limit: 1}\n    body_limit: 1B\n    compress: true\n"
+        "    allow_ip: '::1'\n    cors: {origins: '*'}\n    transform: {response_headers: {set: {X-A: a}}}"
+    )
+    assert loaded(tmp_path, between(f"{ANSWERS[end]}\n    {more}")).routes[0].compress is not None
+
+
+def test_a_split_without_weights_is_that_and_nothing_else(tmp_path: Path) -> None:
+    text = between("split: {u: 0}\n    fallback: [{text: a}]")
+    assert complaint(tmp_path, text) == "7:12: routes[0].split: has no weight above 0: nobody would answer"
+
+
+def test_a_fallback_that_answers_every_version_already_has_failed(tmp_path: Path) -> None:
+    one = "versions: {available: {v1: {upstream: u}, v2: {upstream: u}}}\n    fallback: [{upstream: u}]"
+    assert "fallback[0].upstream: is the upstream that has failed" in complaint(tmp_path, between(one))
+    assert loaded(tmp_path, between(one.replace("v2: {upstream: u}", "v2: {upstream: v}"))).routes
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            "cors: {origins: ['*'], credentials: true}",
+            "6:22: routes[0].cors.origins[0]: '*' with credentials would let every page act as its visitor",
+        ),
+        ("cors: {origins: [app.example]}", "6:22: routes[0].cors.origins[0]: 'app.example' is not an origin"),
+        ("cors: {origin: '*'}", "6:11: routes[0].cors.origins: is required"),
+        ("allow_ip: [10.0.0.0/8, x]", "6:28: routes[0].allow_ip[1]: 'x' is not a range of addresses"),
+        (
+            "allow_ip: 10.1.0.0/16\n    deny_ip: 10.0.0.0/8",
+            "6:15: routes[0].allow_ip: has no effect: deny_ip has 10.0.0.0/8",
+        ),
+        ("compress: maybe", "6:15: routes[0].compress: must be "),
+        ("compress: {encodings: [gzp]}", "6:28: routes[0].compress.encodings[0]: must be one of zstd, br, gzip"),
+        ("compress: {level: best}", "6:23: routes[0].compress.level: must be one of fast, balanced, small"),
+        ("transform: {rewrite: {from: '(', to: /}}", "6:33: routes[0].transform.rewrite.from: is not an expression"),
+        (
+            "transform: {request_headers: {set: {X-A: '{param.x}'}}}",
+            "6:46: routes[0].transform.request_headers.set.X-A: has a parameter that match.path does not have",
+        ),
+        ("transform: {strip_prefix: /s}", "6:31: routes[0].transform.strip_prefix: has no effect: no path that this"),
+        ("transform: {cookies: {domian: x}}", "6:27: routes[0].transform.cookies.domian: unknown key (did you mean"),
+        ("transform: {query: {set: {a: 1}}}", "6:34: routes[0].transform.query.set.a: must be text, not 1"),
+    ],
+)
+def test_what_is_wrong_with_new_settings_is_told_at_its_place(tmp_path: Path, settings: str, expected: str) -> None:
+    assert complaints(tmp_path, route(settings))[0].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ("{}", "7:15: routes[0].versions.available: is required"),
+        ("{available: {}}", "7:27: routes[0].versions.available: must have at least one entry"),
+        ("{available: {v1: {}}}", "7:32: routes[0].versions.available.v1.upstream: is required"),
+        ("{available: {v1: {upstream: u, sunset: soon}}}", "7:54: routes[0].versions.available.v1.sunset: 'soon' is"),
+        ("{available: {v1: {upstream: u, successor: v2}}}", "7:57: routes[0].versions.available.v1.successor: there"),
+        ("{available: {v 1: {upstream: u}}}", "7:28: routes[0].versions.available.'v 1': 'v 1' is not a version"),
+        ("{available: {v1: {upstream: u}}, default: v2}", "7:57: routes[0].versions.default: there is no version 'v2'"),
+        ("{available: {v1: {upstream: u}}, from: [header]}", "7:55: routes[0].versions.from[0]: needs versions.header"),
+    ],
+)
+def test_what_is_wrong_with_versions_is_told_at_its_place(tmp_path: Path, versions: str, expected: str) -> None:
+    assert complaint(tmp_path, between(f"versions: {versions}")).startswith(expected)

@@ -139,6 +139,99 @@ IN_A_ROUTE = {
         ["[{on: [opn], text: a}]", "[{on: [], text: a}]", "[{on: [399], text: a}]", "[{text: 5}]", "[{status: 100}]"],
     ),
     "priority: low\n    split_by": ([], ["ip"]),
+    "versions": (
+        [
+            "{available: {v1: {upstream: u}}}",
+            "{from: header, header: X-V, default: '1', available: {'1': {upstream: u, sunset: '${DAY}'}}}",
+            "{from: [query, path], query: v, strip: false, aliases: {latest: v1.1}, available: {v1.1+: {upstream: u}}}",
+            "{from: media_type, media_type: 'application/json; version={version}', available: {a: {upstream: u}}}",
+            "{available: {v1: {upstream: u, deprecated: 2026-01-01, sunset: '2097-01-01T09:00:00Z', link: https://a}}}",
+            "{available: {v1: {upstream: u, sunset: 2097-01-01, brownouts: [{from: 2096-01-01, to: 2096-01-02}]}}}",
+            "{available: {v1: {upstream: u, sunset: 2020-01-01, after_sunset: serve}}}",
+        ],
+        [
+            "{}",
+            "{available: {}}",
+            "{available: [v1]}",
+            "{available: {v1: u}}",
+            "{available: {v1: {}}}",
+            "{available: {v 1: {upstream: u}}}",
+            "{from: cookie, available: {v1: {upstream: u}}}",
+            "{from: [], available: {v1: {upstream: u}}}",
+            "{from: query, query: 'a b', available: {v1: {upstream: u}}}",
+            "{from: media_type, media_type: application/json, available: {v1: {upstream: u}}}",
+            "{strip: no, available: {v1: {upstream: u}}}",
+            "{available: {v1: {upstream: u, sunset: soon}}}",
+            "{available: {v1: {upstream: u, sunset: 2097-01-01, link: docs}}}",
+            "{available: {v1: {upstream: u, sunset: 2097-01-01, after_sunset: keep}}}",
+            "{available: {v1: {upstream: u, sunset: 2097-01-01, brownouts: [{from: 2096-01-01}]}}}",
+        ],
+    ),
+    "redirect": (
+        ["{to: /a}", "{to: 'https://a/{path}', status: 308, keep_query: true}", "{to: '${TO:-/a}', status: 301}"],
+        ["{}", "/a", "{to: /a, status: 304}", "{to: /a, status: '308 '}", "{to: 5}", "{to: /a, keep_query: 1}"],
+    ),
+    "respond": (
+        ["{}", "{text: a}", "{json: {a: [1, '{path}']}}", "{status: 204}", "{headers: {X-A: '{host}'}}"],
+        ["ok", "{text: 5}", "{status: 99}", "{status: 600}", "{headers: {'a b': c}}", "{headers: [a]}", "{body: a}"],
+    ),
+    "upstream: u\n    transform": (
+        [
+            "{}",
+            "{strip_prefix: /r, add_prefix: '/{version}', rewrite: {from: a, to: /b}}",
+            "{query: {set: {a: b}, add: {}, remove: c}, location: true, cookies: {domain: none, path: false}}",
+            "{request_headers: {set: {X-A: '{consumer}'}, remove: [X-B]}, response_headers: {remove: Server}}",
+        ],
+        [
+            "true",
+            "{strip_prefix: 5}",
+            "{rewrite: {from: a}}",
+            "{rewrite: {to: /b}}",
+            "{query: {set: [a]}}",
+            "{query: {set: {a: 1}}}",
+            "{query: {change: {a: b}}}",
+            "{request_headers: {set: {'a b': c}}}",
+            "{request_headers: {set: {X-A: 5}}}",
+            "{request_headers: {remove: ['a b']}}",
+            "{response_headers: [Server]}",
+            "{location: maybe}",
+            "{cookies: true}",
+        ],
+    ),
+    "upstream: u\n    cors": (
+        [
+            "{origins: '*'}",
+            "{origins: ['https://a.example', 'https://*.a.example', 'null'], methods: [GET], headers: '*'}",
+            "{origins: 'https://a.example', credentials: true, max_age: 0s, private_network: true}",
+        ],
+        [
+            "true",
+            "{}",
+            "{origins: []}",
+            "{origins: a.example}",
+            "{origins: '*', methods: [get]}",
+            "{origins: '*', methods: []}",
+            "{origins: '*', headers: ['a b']}",
+            "{origins: '*', max_age: 5}",
+            "{origins: '*', credentials: 1}",
+        ],
+    ),
+    "upstream: u\n    compress": (
+        ["true", "false", "off", "{}", "{encodings: [gzip], min_size: 1KiB, types: ['text/*'], level: fast}"],
+        [
+            "on",
+            "5",
+            "[gzip]",
+            "{encodings: []}",
+            "{encodings: [gzp]}",
+            "{min_size: 1}",
+            "{types: []}",
+            "{types: [text]}",
+            "{level: 9}",
+        ],
+    ),
+    "upstream: u\n    allow_ip": (["10.0.0.0/8", "['::1', 10.0.0.0/8]", "[]"], ["5", "[5]", "{a: b}"]),
+    "upstream: u\n    deny_ip": (["10.0.0.0/8"], ["true"]),
 }
 
 
@@ -165,13 +258,18 @@ def examples() -> Iterator[tuple[str, bool]]:
     yield f"upstreams: {{u: {{host: client}}}}\n{ROUTE}", False
     yield f"upstreams: {{u: {{targets: [{{url: http://a, priority: 101}}]}}}}\n{ROUTE}", False
     yield between("split: {u: 1}\n    upstream: v"), False
+    yield between("versions: {available: {v1: {upstream: u}}}\n    upstream: v"), False
+    yield between("redirect: {to: /a}\n    respond: {}"), False
+    yield between("redirect: {to: /a}\n    split: {u: 1}"), False
+    yield "security_headers: true\nroutes: []", True
+    yield "security_headers: strict\nroutes: []", False
     yield between("priority: low"), False
 
 
 @pytest.mark.parametrize(("text", "good"), [*examples()])
 def test_the_schema_and_the_gateway_agree(text: str, good: bool, tmp_path: Path) -> None:
     assert fits(written(text), SCHEMA, SCHEMA) is good
-    said = complaints(tmp_path, text, {"B": "random", "A": "p90"})
+    said = complaints(tmp_path, text, {"B": "random", "A": "p90", "DAY": "2097-01-01"})
     assert bool(said) is not good, said
 
 

@@ -108,10 +108,6 @@ def test_ways_that_cannot_be(tmp_path: Path, settings: str, expected: str) -> No
     assert complaint(tmp_path, between(settings)).startswith(expected)
 
 
-def test_what_later_stands_in_place_of_an_upstream_is_the_only_complaint(tmp_path: Path) -> None:
-    assert complaint(tmp_path, between("redirect: {to: http://a}")) == "7:5: routes[0].redirect: not supported yet"
-
-
 def test_a_fallback_is_another_upstream_or_an_answer(tmp_path: Path) -> None:
     (tmp_path / "sorry.html").write_text("<p>sorry")
     written = (

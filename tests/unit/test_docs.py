@@ -26,16 +26,21 @@ from gateway.config.fields import Section
 from gateway.config.later import KEYS, VALUES
 from gateway.config.substitute import Substitution
 from gateway.config.values import Builder
-from gateway.exchange import Call, Fields, Peer, Request
+from gateway.exchange import Call, Fields, Peer, Reply, Request
 from gateway.http.forward import HOP_BY_HOP, IDENTITY, OURS, OVERRIDES
 from gateway.http.reply_reader import NOT_PASSED
 from gateway.process.children import IGNORED
 from gateway.resilience.fallback_answers import FIELDS
+from gateway.routing.versions import Versions
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.collector import INSTANCE
 from gateway.telemetry.exposition import BUILD_INFO
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tally import Family
+from gateway.transform.codecs import ENCODERS
+from gateway.transform.fields import CallFields
+from gateway.transform.public_address import PublicAddress
+from gateway.transform.security import FOR_UPSTREAMS, OWN
 from tests.configs import complaints, loaded
 from tests.operated import Operated
 
@@ -148,6 +153,8 @@ def _says(cell: str, field: FieldInfo) -> bool:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, Section):
         return cell == "below"
+    if cell == "as installed":
+        return default == tuple(ENCODERS)
     if cell.startswith("as "):
         return cell == "as `wire.body_limit`" and default == Config(routes=()).wire.body_limit
     if cell == "–":
@@ -338,6 +345,58 @@ def test_what_the_admin_api_asks_for_is_documented() -> None:
     assert TOKEN in page("docs/observability.md")
 
 
+# -- versions and shaping ----------------------------------------------------------------------------
+
+
+def example(name: str, folder: Path) -> Config:
+    """The first configuration of a page."""
+    text = next(text for language, text in FENCED.findall(page(name)) if language == "yaml")
+    return loaded(folder, text)
+
+
+def test_the_headers_of_a_deprecated_version_are_those_that_the_documentation_shows(tmp_path: Path) -> None:
+    settings = example("docs/versions.md", tmp_path).routes[0].versions
+    assert settings is not None
+    call = Call(Request("GET", b"/v1/orders/7", Fields([]), Peer("127.0.0.1", 1)), "id")
+    call.path, call.version = b"/orders/7", "v1"
+    Versions(settings, lambda: 0.0).enter(call)
+
+    (shown,) = [text for language, text in FENCED.findall(page("docs/versions.md")) if language == "http"]
+    fields = [line.partition(": ") for line in shown.splitlines()]
+    assert call.added.decode() == "".join(f"{name.lower()}: {value}\r\n" for name, _, value in fields)
+
+
+def test_every_field_of_a_template_is_documented_and_no_other() -> None:
+    assert set(rows(sections(page("docs/shaping.md"))["Fields"])) - {"{{`, `}}"} == {
+        f"{{{name}}}" for name in CallFields(None)
+    }
+
+
+def test_a_reply_leads_back_to_the_public_address_as_the_documentation_shows(tmp_path: Path) -> None:
+    told = re.findall(
+        r"^\| `(/.*)` \| `(/.*)` \| `(.*)` \| (.*) \|$",
+        sections(page("docs/shaping.md"))["The public address"],
+        re.MULTILINE,
+    )
+    undo = PublicAddress([(b"10.0.0.1", b"9001")], location=True)
+
+    assert len(told) == 4
+    for asked, forwarded, said, heard in told:
+        call = Call(Request("GET", asked.encode(), Fields([]), Peer("127.0.0.1", 1)), "id")
+        call.path = forwarded.encode()
+        reply = Reply(201, [(b"location", said.encode())])
+        undo(call, reply)
+        assert reply.headers == [(b"location", said.encode() if heard.startswith("the same") else heard[1:-1].encode())]
+
+
+def test_the_security_headers_are_documented_with_their_values() -> None:
+    tables = sections(page("docs/shaping.md"))["Security headers"].split("| header | value |")[1:]
+    added, own = ({name.lower(): cells[0].strip("`| ") for name, cells in rows(table).items()} for table in tables)
+
+    assert added == {name.decode(): value.decode() for name, value in FOR_UPSTREAMS.items()}
+    assert own == dict(line.split(": ", 1) for line in OWN.decode().splitlines())
+
+
 # -- the wire ----------------------------------------------------------------------------------------
 
 
@@ -370,7 +429,7 @@ def rows_of_words(text: str, heading: str) -> list[str]:
 # -- architecture ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", ["resilience", "idempotency", "upstream", "process"])
+@pytest.mark.parametrize("folder", ["resilience", "idempotency", "upstream", "process", "routing", "transform"])
 def test_every_module_of_a_folder_has_its_place_in_the_architecture(folder: str) -> None:
     listed = sections_with_code(page("docs/architecture.md"))["Where things are"]
     about = re.split(r"^(?=  \w+/ )", listed.partition(f"\n  {folder}/ ")[2], flags=re.MULTILINE)[0]

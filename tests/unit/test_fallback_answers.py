@@ -3,18 +3,20 @@ import json
 import pytest
 
 from gateway.exchange import Caller
-from gateway.resilience.fallback_answers import Failed, Static, header_fields, json_body, text_body, type_of
+from gateway.resilience.fallback_answers import Failed, Static, header_fields, json_body, text_body
+from gateway.transform.answer import type_of
 from tests.fakes import make_call
 
 
 def failed(consumer: str = "acme") -> Failed:
     call = make_call()
-    call.route, call.path, call.caller = "orders", b"/orders/7%2F8", Caller(consumer=consumer)
+    call.request.target = b"/orders/./7%20%38?a=b"
+    call.route, call.path, call.caller = "orders", b"/inside", Caller(consumer=consumer)
     return Failed(call, 503, "open")
 
 
 ALL = "{request.id} {route} {consumer} {path} {status} {reason}"
-FILLED = "test-request orders acme /orders/7%2F8 503 open"
+FILLED = "test-request orders acme /orders/7%208 503 open"
 
 
 def test_all_fields_can_be_told_in_text_json_and_headers() -> None:

@@ -110,6 +110,30 @@ def test_neither_query_nor_credentials_are_logged(log, lines):
     assert lines.last["path"] == "host/x"
 
 
+@pytest.mark.parametrize(
+    ("target", "path", "asked"),
+    [
+        (b"/v2/orders/7?token=secret", b"/orders/7", "/v2/orders/7"),
+        (b"/v1.1/orders", b"/orders", "/v1.1/orders"),
+        (b"/v2", b"/", "/v2"),
+        (b"/v2/", b"/", "/v2/"),
+        (b"/v2/v2", b"/v2", "/v2/v2"),
+        (b"/orders/7", b"/orders/7", "/orders/7"),  # named in a header
+        (b"/./orders/7", b"/orders/7", "/orders/7"),
+        (b"/%762/a/../orders", b"/orders", "/v2/orders"),
+        (b"//v2//orders", b"/orders", "/v2/orders"),
+        (b"/x/../v2/orders", b"/orders", "/v2/orders"),
+        (b"http://a.example/v2/orders", b"/orders", "/v2/orders"),
+    ],
+)
+def test_the_path_is_the_clients_with_the_version_that_ended_at_the_gateway(log, lines, target, path, asked):
+    call = a_call(target=target, path=path)
+    call.request.fields.host = b"a.example"
+    call.version = "v2"
+    log.add(call, 200, 0, 0, 0, 0)
+    assert lines.last["path"] == asked
+
+
 def test_what_clients_send_is_capped(log, lines):
     log.add(a_call(target=b"/" * 5000, path=b"", headers=[(b"user-agent", b"x" * 5000)]), 400, 0, 0, 0, 0)
     assert len(lines.last["path"]) == 1024

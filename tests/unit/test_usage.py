@@ -13,7 +13,7 @@ from tests.fakes import Clock, make_call
 
 NOON = 1_795_262_400.0  # 2026-11-21T12:00:00Z
 HOUR = 3600.0
-OTHER = ("", "other", "orders")
+OTHER = ("", "other", "orders", "")
 
 
 class Store:
@@ -78,9 +78,9 @@ async def test_calls_are_counted_by_caller_and_route_with_the_time_they_took(cou
     counter.count(a_call(route="invoices"), 200, 1.0)
     counter.count(a_call(label="partner"), 200, 2.0)  # somebody else with the same subject
     assert await tallies(counter, store) == {
-        ("idp", "user-17", "orders"): [2, 0, 0, 0.75],
-        ("idp", "user-17", "invoices"): [1, 0, 0, 1.0],
-        ("partner", "user-17", "orders"): [1, 0, 0, 2.0],
+        ("idp", "user-17", "orders", ""): [2, 0, 0, 0.75],
+        ("idp", "user-17", "invoices", ""): [1, 0, 0, 1.0],
+        ("partner", "user-17", "orders", ""): [1, 0, 0, 2.0],
     }
 
 
@@ -110,11 +110,19 @@ async def test_errors_are_5xx_and_refused_is_what_the_gateway_turned_away(counte
     assert tuple(tally[1:3]) == counted
 
 
+async def test_versions_are_counted_each_for_itself(counter, store):
+    for version in ("v1", "v2", "v1"):
+        call = a_call()
+        call.version = version
+        counter.count(call, 200, 0.0)
+    assert {key[3]: tally[0] for key, tally in (await tallies(counter, store)).items()} == {"v1": 2, "v2": 1}
+
+
 async def test_anonymous_callers_and_requests_without_a_route_are_counted_too(counter, store):
     call = a_call(route="")
     call.caller = ANONYMOUS
     counter.count(call, 404, 0.0)
-    assert list(await tallies(counter, store)) == [("", "", "")]
+    assert list(await tallies(counter, store)) == [("", "", "", "")]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ async def test_names_are_stored_as_they_are_but_for_what_cannot_be_printed_and_f
     assert text(name) == stored
     for _ in range(2):
         counter.count(a_call(consumer=name), 200, 0.0)
-    assert await tallies(counter, store) == {("idp", stored, "orders"): [2, 0, 0, 0.0]}
+    assert await tallies(counter, store) == {("idp", stored, "orders", ""): [2, 0, 0, 0.0]}
 
 
 # -- what is sent --------------------------------------------------------------------------------------
@@ -160,7 +168,7 @@ async def test_each_hour_gets_its_own(counter, store, clock):
     await counter.flush(store)
     counter.count(a_call(), 200, 0.0)
     await counter.flush(store)
-    key = ("idp", "user-17", "orders")
+    key = ("idp", "user-17", "orders", "")
     assert store.counts == {(NOON // HOUR, key): 2, (NOON // HOUR + 1, key): 1}
 
 
@@ -211,7 +219,7 @@ async def test_after_an_outage_every_hour_gets_what_belongs_to_it(counter, store
             await counter.flush(store)
     store.away = False
     await counter.flush(store)
-    key = ("idp", "user-17", "orders")
+    key = ("idp", "user-17", "orders", "")
     assert store.counts == {(NOON // HOUR + hour, key): 5 for hour in range(3)}
 
 
@@ -225,10 +233,10 @@ async def test_beyond_the_bound_callers_are_counted_together_by_route(counter, s
     found = await tallies(counter, store)
     assert len(found) == 102
     assert found[OTHER] == [100, 100, 0, 50.0]
-    assert found["", "other", "invoices"] == [100, 100, 0, 50.0]
+    assert found["", "other", "invoices", ""] == [100, 100, 0, 50.0]
     counter.count(a_call("late"), 200, 0.0)  # what was sent is no longer held
     await counter.flush(store)
-    assert store.counts[NOON // HOUR, ("idp", "late", "orders")] == 1
+    assert store.counts[NOON // HOUR, ("idp", "late", "orders", "")] == 1
 
 
 async def test_a_caller_who_is_called_other_is_not_the_others(counter, store):
@@ -236,7 +244,7 @@ async def test_a_caller_who_is_called_other_is_not_the_others(counter, store):
         counter.count(a_call("other" if i == 0 else f"u{i}"), 200, 0.0)
     counter.count(a_call("one too many"), 200, 0.0)
     found = await tallies(counter, store)
-    assert found["idp", "other", "orders"][0] == 1
+    assert found["idp", "other", "orders", ""][0] == 1
     assert found[OTHER][0] == 1
 
 

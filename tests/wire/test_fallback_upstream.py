@@ -180,3 +180,41 @@ async def test_during_the_pause_the_other_upstream_answers(start: Start, upstrea
     assert (await client.ask(get())).body == b"spare"
     assert counted(gateway) == {("all", "upstream", "quota"): 1}
     assert len(upstream.requests) == 1
+
+
+async def test_whoever_answers_or_has_a_copy_is_told_the_version_and_does_not_tell_it_himself(
+    start: Start, upstream: Upstream, spare: Upstream
+) -> None:
+    """`spare` is the route's fallback and its mirror: both get what the upstream gets."""
+    upstream.script = replying(UNAVAILABLE)
+    spare.script = replying(
+        b"HTTP/1.1 200 OK\r\nX-API-Version: v9\r\nDeprecation: true\r\nContent-Length: 5\r\n\r\nspare"
+    )
+    gateway = await start(f"""
+listen: {{admin: "off"}}
+upstreams:
+  up: {{targets: ["http://127.0.0.1:{upstream.port}"], {PLAIN}}}
+  spare: {{targets: ["http://127.0.0.1:{spare.port}"], {PLAIN}}}
+routes:
+  - name: orders
+    match: {{path: /orders/**}}
+    versions: {{available: {{v1: {{upstream: up, deprecated: 2026-01-01}}}}}}
+    fallback: [{{on: [503], upstream: spare}}]
+    mirror: {{upstream: spare, share: 100%}}
+    transform: {{add_prefix: /in, request_headers: {{set: {{X-Route: "{{route}}"}}, remove: [Cookie]}}}}
+""")
+    answer = await (await gateway.client()).ask(get(b"Cookie: secret", b"X-API-Version: v7", target=b"/v1/orders"))
+    assert (answer.body, answer.headers["x-api-version"], answer.headers["deprecation"]) == (
+        b"spare",
+        "v1",
+        "@1767225600",
+    )
+    await spare.hears(b"x-gateway-mirror: 1")
+    for visit in (*upstream.visits, *spare.visits):
+        head = bytes(visit.received).lower()
+        for one in head.split(b"\r\n\r\n")[:-1]:
+            assert one.startswith(b"get /in/orders ")
+            assert [line for line in one.split(b"\r\n") if b"version:" in line] == [b"x-api-version: v1"]
+            assert b"\r\nx-route: orders" in one
+            assert b"cookie" not in one
+    assert spare.requests == [b"GET /in/orders"] * 2

@@ -45,7 +45,7 @@ async def once(start: Start) -> AsyncIterator[Once]:
         backgrounds.append(Background())
         layer = idempotency(TERMS, records or MemoryRecords(), backgrounds[-1])
         send = layer(gateway.runtime.upstreams["up"].send)
-        route = Route("all", anybody, permitted, admit_all, unlimited, send, lambda _: send, None)
+        route = Route("all", lambda call: None, anybody, permitted, admit_all, unlimited, send, lambda _: send, None)
         rules = [Rule(path="/**", methods=None, host=None, headers=(), query=(), target=route, name="all")]
         gateway.server.app = Handler(Router(rules), gateway.runtime.handler.finished, instance="test")
         return gateway

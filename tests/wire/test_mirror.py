@@ -41,7 +41,7 @@ class Stage:
         road, other = runtime.upstreams["up"].send, runtime.upstreams["shadow"].send
         self.copies = Copies("shadow", other, self.outcomes.append, asyncio.get_running_loop().time, most=MOST)
         send = mirror(self.copies, 1.0)(road)
-        route = Route("all", anybody, anyone, admit_all, unlimited, send, lambda _: send, None)
+        route = Route("all", lambda call: None, anybody, anyone, admit_all, unlimited, send, lambda _: send, None)
         rule = Rule("/**", None, None, (), (), route, "all")
         server = Server(Handler(Router([rule]), lambda *_: None, instance="test"), Limits(drain_timeout=0.2))
         address = await server.listen("127.0.0.1:0")
