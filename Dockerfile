@@ -15,8 +15,8 @@ RUN python -m venv --without-pip /opt/gateway
 WORKDIR /source
 # The packages first: they change less often than the sources and stay in the build cache. This lock is
 # requirements.lock and the server of the embedded store.
-COPY requirements-embedded.lock ./
-RUN pip --python /opt/gateway/bin/python install --no-cache-dir --require-hashes -r requirements-embedded.lock
+COPY requirements-all.lock ./
+RUN pip --python /opt/gateway/bin/python install --no-cache-dir --require-hashes -r requirements-all.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway ./gateway
 # The build backend is in the lock; nothing else is fetched, and what only builds does not go into the image.

@@ -49,7 +49,7 @@ bench: $(VENV)/.dev ## compare with nginx, HAProxy and others, healthy and in tr
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` moves them all.
 lock: $(VENV)/.dev ## write the lock files anew from pyproject.toml
 	$(COMPILE) $(UPGRADE) pyproject.toml --group build -o requirements.lock
-	$(COMPILE) $(UPGRADE) pyproject.toml --group build --extra embedded -c requirements.lock -o requirements-embedded.lock
+	$(COMPILE) $(UPGRADE) pyproject.toml --group build --all-extras -c requirements.lock -o requirements-all.lock
 	$(COMPILE) $(UPGRADE) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove the environment and everything that tools left behind
