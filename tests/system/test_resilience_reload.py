@@ -20,7 +20,7 @@ from tests.system.callers import SURE, ask, tell
 from tests.system.gateways import Process, Start, proxy
 from tests.system.load import Load
 from tests.system.proc import needs_proc, wait_gone
-from tests.system.test_health import INTERVAL, Moody, until
+from tests.system.test_health_probes import INTERVAL, Moody, until
 from tests.system.upstream import Upstream
 
 pytestmark = needs_proc
