@@ -26,7 +26,7 @@ from gateway.config.paths import path_pattern
 class Section(BaseModel):
     """A part of the configuration: frozen, and strange to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 Fault = tuple[tuple[str | int, ...], str]

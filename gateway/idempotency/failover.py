@@ -12,7 +12,7 @@ from gateway.idempotency.memory import MemoryRecords
 from gateway.idempotency.records import Answer, Begun, Claim
 from gateway.limits.failover import RETRY_AFTER, OnFailure
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import StoreError
+from gateway.limits.store import StoreError
 
 
 class Remote(Protocol):

@@ -17,7 +17,8 @@ from gateway.idempotency.batching import Batcher
 from gateway.idempotency.records import FLIGHT, Answer, Begun, Claim, State, answered, in_flight, read
 from gateway.limits.clients import Client, trouble
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import LEFT_ALONE, StoreError
+from gateway.limits.redis import LEFT_ALONE
+from gateway.limits.store import StoreError
 
 log = logging.getLogger("gateway.idempotency")
 

@@ -24,8 +24,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from gateway.exchange import Quota
 from gateway.limits.clients import ClusterClient, trouble
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import AWAY, BACK, LEFT_ALONE, Command, RedisStore, StoreError, taught
-from gateway.limits.store import Take, answers
+from gateway.limits.redis import AWAY, BACK, LEFT_ALONE, Command, RedisStore, taught
+from gateway.limits.store import StoreError, Take, answers
 
 log = logging.getLogger("gateway.store")
 

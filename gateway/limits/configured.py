@@ -16,7 +16,6 @@ from gateway.limits.keys import key_of
 from gateway.limits.lease import LeasedStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import Meter
-from gateway.limits.remote import remote
 from gateway.limits.shedding import Shedding
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import RateStore
@@ -79,6 +78,9 @@ def store(
     plans = {name: each.on_failure for name, each in limits(config) if each.on_failure is not None}
 
     def connected() -> Remote:
+        # Here, not at the top: who counts in this process needs no client of a Redis, which takes 0.1 s to import.
+        from gateway.limits.remote import remote
+
         return remote(url, settings.timeout, settings.prefix.encode(), observe, StoreHealth(on_error=on_error))
 
     where = (url, settings.timeout, settings.prefix)

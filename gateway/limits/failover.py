@@ -12,8 +12,7 @@ from gateway.errors import Shed
 from gateway.exchange import Quota
 from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
-from gateway.limits.redis import StoreError
-from gateway.limits.store import Answer, Take
+from gateway.limits.store import Answer, StoreError, Take
 
 OnFailure = Literal["local", "open", "closed"]
 

@@ -21,7 +21,7 @@ from gateway.exchange import Quota
 from gateway.limits.clients import CONNECTIONS, Client, Direct, trouble
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
-from gateway.limits.store import Take, answers
+from gateway.limits.store import StoreError, Take, answers
 
 log = logging.getLogger("gateway.store")
 
@@ -44,14 +44,6 @@ PROBE = rate("check", 1_000_000, 1.0)
 
 CLOSE_WAIT = 1.0
 """Seconds that calls on their way get when the gateway ends."""
-
-
-class StoreError(Exception):
-    """Redis gave no answer in time, or is left alone for now. `waited` tells whether it was asked."""
-
-    def __init__(self, reason: str, *, waited: bool) -> None:
-        super().__init__(reason)
-        self.waited = waited
 
 
 Command = list[bytes | int | str]

@@ -18,6 +18,14 @@ when the shared store is away. Waited tells whether the network was asked. (A pl
 """
 
 
+class StoreError(Exception):
+    """A shared store gave no answer in time, or is left alone for now. `waited` tells whether it was asked."""
+
+    def __init__(self, reason: str, *, waited: bool) -> None:
+        super().__init__(reason)
+        self.waited = waited
+
+
 class RateStore(Protocol):
     """Keeps what is known of each key."""
 

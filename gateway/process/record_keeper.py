@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.auth.ledger import Ledger
-from gateway.auth.shared_records import SharedRecords
 from gateway.config.model import Config
-from gateway.limits.clients import Client, connect, end
+
+if TYPE_CHECKING:
+    from gateway.limits.clients import Client
 
 TIMEOUT = 1.0
 """Seconds for an answer of the store: unlike for a limit, nobody's request waits for it."""
@@ -41,6 +43,10 @@ class RecordKeeper:
         self._where = where
         shared = None
         if where is not None:
+            # Here, not at the top: who keeps them in this instance needs no client of a Redis, 0.1 s to import.
+            from gateway.auth.shared_records import SharedRecords
+            from gateway.limits.clients import connect
+
             client = self._client = connect(where[0], TIMEOUT)
             shared = SharedRecords(client, where[1].encode())
         self.ledger = Ledger(self._copy, shared, alone=alone)
@@ -51,8 +57,14 @@ class RecordKeeper:
     async def close(self) -> None:
         """Follow no more."""
         following, self._following = self._following, None
-        if following is not None:
-            await end(following)
         client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        if following is None:
+            return
+        if client is None:
+            following.cancel()
+            await asyncio.wait([following])
+            return
+        from gateway.limits.clients import end
+
+        await end(following)
+        await client.aclose()

@@ -11,12 +11,11 @@ from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
-
 from gateway.errors import GatewayError, Shed
 from gateway.exchange import NEVER, Call, Reply
 from gateway.pipe import Layer, Send
 from gateway.resilience.ejection import Ejection
+from gateway.resilience.machine import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
 from gateway.resilience.open_time import OpenTime, no_chance
 from gateway.resilience.permits import ClosedPermit, TimedPermit, TrialPermit
 from gateway.resilience.verdict import Verdict, judge

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from gateway.limits.gcra import rate
-from gateway.limits.redis import StoreError
+from gateway.limits.store import StoreError
 
 MANY = rate("many", 100_000, 31_536_000.0)  # a permit comes back in five minutes: later than any of these tests ends
 THREE = rate("three", 3, 3600.0)

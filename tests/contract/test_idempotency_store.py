@@ -18,7 +18,7 @@ from gateway.idempotency.redis import RedisRecords
 from gateway.limits.clients import CONNECTIONS, Client, ClusterClient, connect
 from gateway.limits.failover import OnFailure
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import StoreError
+from gateway.limits.store import StoreError
 from gateway.resilience.idempotency import Terms, idempotency
 from tests.contract.conftest import KINDS
 from tests.fakes import FakeTarget, make_call, read_all

@@ -14,9 +14,9 @@ from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import TICKS, Meter
-from gateway.limits.redis import MOST, RedisStore, StoreError
+from gateway.limits.redis import MOST, RedisStore
 from gateway.limits.sliding_window import SlidingWindow
-from gateway.limits.store import RateStore
+from gateway.limits.store import RateStore, StoreError
 from tests.contract.conftest import KINDS, store_over
 from tests.fakes import Clock
 from tests.servers import StoreServer

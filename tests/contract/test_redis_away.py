@@ -16,7 +16,8 @@ from gateway.limits.clients import connect
 from gateway.limits.failover import OnFailure, SharedStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import FLIGHTS, RedisStore, StoreError
+from gateway.limits.redis import FLIGHTS, RedisStore
+from gateway.limits.store import StoreError
 from tests.servers import StoreServer, free_port
 
 TIMEOUT = 0.05

@@ -15,8 +15,7 @@ from gateway.limits.clients import ClusterClient, connect
 from gateway.limits.cluster import ClusterStore
 from gateway.limits.gcra import rate
 from gateway.limits.health import StoreHealth
-from gateway.limits.redis import StoreError
-from gateway.limits.store import Take
+from gateway.limits.store import StoreError, Take
 from tests.contract.steady import MANY, THREE, steady
 from tests.servers import CLUSTER_SLOTS, ClusterServers, RedisServer, cluster_servers, until
 

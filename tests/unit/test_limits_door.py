@@ -15,8 +15,7 @@ from gateway.limits.gcra import rate
 from gateway.limits.headers import quota_lines
 from gateway.limits.health import StoreHealth
 from gateway.limits.memory import MemoryStore
-from gateway.limits.redis import StoreError
-from gateway.limits.store import Answer, Take
+from gateway.limits.store import Answer, StoreError, Take
 from tests.fakes import Clock
 from tests.tokens import call_with
 
