@@ -109,6 +109,8 @@ class Supervisor:
         instance: Instance,
     ) -> None:
         self.loaded = loaded
+        # Now, not when it begins to watch: what changes while it starts is a change, too.
+        self._stamps = stamps(loaded.files)
         self.listening = listening
         self.instance = instance
         self.crew = Crew(self, nursery)
@@ -294,7 +296,7 @@ class Supervisor:
 
     async def _look_at_files(self) -> None:
         """Renewed certificates, and with --watch a changed configuration."""
-        seen = stamps(self.loaded.files)
+        seen = self._stamps
         while True:
             await asyncio.sleep(LOOK / 2 if self._command.watch else LOOK)
             self.certificates.warn()

@@ -152,8 +152,13 @@ def test_run_says_where_it_listens_and_serves_there(running):
     assert fetch(f"http://127.0.0.1:{running.admin}/readyz")[0] == 200
     status, body = fetch(f"http://127.0.0.1:{running.http}/x")
     assert (status, json.loads(body)["code"]) == (502, "upstream_unreachable")
-    metrics = fetch(f"http://127.0.0.1:{running.admin}/metrics")[1].decode()
-    assert 'gateway_refusals_total{code="upstream_unreachable",route="all"} 1.0' in metrics
+    ends = time.monotonic() + 5
+    # The reply may be here a moment before it is counted.
+    while 'gateway_refusals_total{code="upstream_unreachable",route="all"} 1.0' not in (
+        metrics := fetch(f"http://127.0.0.1:{running.admin}/metrics")[1].decode()
+    ):
+        assert time.monotonic() < ends, metrics
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
