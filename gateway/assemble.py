@@ -9,8 +9,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gateway.auth.identity import Identity
@@ -48,7 +48,7 @@ from gateway.resilience.mirror import Copies, mirror
 from gateway.resilience.quota import QuotaPause
 from gateway.resilience.retry import retry
 from gateway.routing.configured import rules_of
-from gateway.routing.router import Router, Rule
+from gateway.routing.router import Router
 from gateway.routing.versions import Versions, by_version, unspoken
 from gateway.runtime import Runtime, Upstream
 from gateway.telemetry.access_log import AccessLog, Sink
@@ -57,7 +57,7 @@ from gateway.telemetry.observer import Observer
 from gateway.telemetry.usage import UsageCounter
 from gateway.transform.addresses import addresses
 from gateway.transform.configured import compressed, redirect_end, request_layer, respond_end, response_layer
-from gateway.transform.cors import announced, cors, without_cors
+from gateway.transform.cors import cors, preflights, without_cors
 from gateway.transform.security import OWN, security_headers
 from gateway.upstream.balance import Picker, balance
 from gateway.upstream.configured import Maker, adapting, files_of, gate_of, group, heads_for
@@ -157,7 +157,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         hsts=math.ceil(https.hsts or 0) if https is not None else 0,
         to_https=_https_port(config),
         quota_lines=LINES[config.rate_limit_headers],
-        preflights=_preflights(rules),
+        preflights=preflights(rules, lambda route: route.answers_preflights),
         own=OWN if config.security_headers else b"",
     )
     rooms = {route.name: room for route in config.routes if (room := counting.room(config, route, parts)) is not None}
@@ -266,15 +266,6 @@ def _enter(settings: RouteConfig, versions: Versions | None) -> Enter:
         return None
 
     return enter
-
-
-def _preflights(rules: Sequence[Rule[Route]]) -> Router[Route] | None:
-    """All routes as a preflight sees them: it names the headers to come, but not what they say."""
-    if not any(each.target.answers_preflights for each in rules):
-        return None
-    # Where preflights cannot tell routes apart, the first one counts that answers them.
-    in_order = sorted(rules, key=lambda each: not each.target.answers_preflights)
-    return Router([replace(each, headers=announced(each.headers)) for each in in_order])
 
 
 def _way(

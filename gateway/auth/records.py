@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +21,7 @@ import orjson
 from gateway.auth.revocations import Revocations
 from gateway.errors import Shed
 from gateway.exchange import Caller
+from gateway.files import replace_file
 
 log = logging.getLogger("gateway.auth")
 
@@ -161,16 +161,7 @@ def _second(value: object, name: str) -> None:
 def write(path: Path, contents: Contents) -> None:
     """Replace the copy in one step: who reads it sees the one or the other. Raises OSError."""
     lines = [orjson.dumps({"version": contents.version}), *map(dump, contents.records)]
-    unnamed = path.with_name(path.name + ".new")  # only one process writes, so the name needs no luck
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(unnamed, flags, 0o600), "wb") as file:
-            file.write(b"\n".join(lines) + b"\n")
-        unnamed.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unnamed.unlink()  # half of it fills a disk that is full already
-        raise
+    replace_file(path, b"\n".join(lines) + b"\n")
 
 
 def read(path: Path) -> Contents:

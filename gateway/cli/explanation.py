@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypedDict
 
 from gateway.auth.asking import Issuer
@@ -30,7 +29,7 @@ from gateway.routing.finder import Finder
 from gateway.routing.path import normalise
 from gateway.routing.router import Router, Rule
 from gateway.routing.versions import Versions
-from gateway.transform.cors import announced, asked
+from gateway.transform.cors import asked, preflights
 from gateway.transform.security import OWN
 
 
@@ -160,10 +159,10 @@ def _find(rules: Sequence[Rule[Route]], call: Call, said: Explanation) -> Route:
     said["path"] = normal.path.decode()
     router, method = Router(rules), request.method
     if wanted := asked(request):
-        preflights = _preflights(rules)
+        others = preflights(rules, lambda route: route.cors is not None)
         with suppress(Refused):  # OPTIONS itself may have a route, or is refused for its own reason
-            if preflights.match(wanted, call.host, normal, fields.headers).target.cors is not None:
-                router, method = preflights, wanted
+            if others is not None and others.match(wanted, call.host, normal, fields.headers).target.cors is not None:
+                router, method = others, wanted
     reasons = why(router, method, call.host, normal, fields.headers)
     taken = next((each.rule for each in reasons if each.matched), None)
     said["others"] = [*_others(reasons, taken)]
@@ -172,12 +171,6 @@ def _find(rules: Sequence[Rule[Route]], call: Call, said: Explanation) -> Route:
     said["params"] = dict(match.params)
     call.params, call.version = match.params, match.version
     return match.target
-
-
-def _preflights(rules: Sequence[Rule[Route]]) -> Router[Route]:
-    """As `assemble._preflights`: where they cannot tell routes apart, the first one counts that answers them."""
-    in_order = sorted(rules, key=lambda each: each.target.cors is None)
-    return Router([replace(each, headers=announced(each.headers)) for each in in_order])
 
 
 def _others(reasons: Sequence[Reason], taken: str | None) -> Iterator[Other]:

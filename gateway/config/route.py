@@ -31,16 +31,14 @@ from gateway.config.limits import Priority, RateLimit, RouteConcurrency
 from gateway.config.listen import DEFAULT_BODY_LIMIT
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import each_header_once
-from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split, split_faults
+from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split, sharing, split_faults
 from gateway.config.transform import Redirect, Respond, Transform
 from gateway.config.transform_checks import faults as transform_faults
 from gateway.config.versions import Versions
+from gateway.resilience.retry_policy import IDEMPOTENT
 
 ENDS = ("upstream", "split", "versions", "redirect", "respond")
 """What answers a route's requests: one of these."""
-
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""RFC 9110 section 9.2.2."""
 
 
 class Match(Section):
@@ -137,11 +135,9 @@ class Route(Section):
     @property
     def upstreams(self) -> tuple[str, ...]:
         """Who may answer, fallbacks and mirrors not counted."""
-        if self.upstream is not None:
-            return (self.upstream,)
-        if self.versions is not None:
+        if self.upstream is None and self.versions is not None:
             return self.versions.upstreams
-        return tuple(name for name, weight in (self.split or {}).items() if weight)
+        return sharing(self.upstream, self.split)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -33,6 +33,13 @@ def split_faults(upstream: str | None, split: dict[str, int] | None, split_by: s
         yield ("split_by",), "has no effect without split"
 
 
+def sharing(upstream: str | None, split: dict[str, int] | None) -> tuple[str, ...]:
+    """Who may answer for a route or a version."""
+    if upstream is not None:
+        return (upstream,)
+    return tuple(name for name, weight in (split or {}).items() if weight)
+
+
 class Mirror(Section):
     """Sends copies of requests to another upstream, too; its replies go nowhere."""
 

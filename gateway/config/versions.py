@@ -22,7 +22,7 @@ from gateway.config.fields import (
 )
 from gateway.config.health import Sticky
 from gateway.config.syntax import text
-from gateway.config.traffic import Split, split_faults
+from gateway.config.traffic import Split, sharing, split_faults
 from gateway.routing.media_type import MediaType
 from gateway.routing.pattern import fold
 from gateway.routing.version_names import NAME, numbered
@@ -136,9 +136,7 @@ class Version(Section):
     @property
     def upstreams(self) -> tuple[str, ...]:
         """Who may answer."""
-        if self.upstream is not None:
-            return (self.upstream,)
-        return tuple(name for name, weight in (self.split or {}).items() if weight)
+        return sharing(self.upstream, self.split)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -7,15 +7,14 @@ for it; what was read stays in force whatever happens. A new operator process go
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway.files import replace_file
 from gateway.upstream.notices import NOTHING, Notices, Place, decode, encode
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class NoticeBoard:
 
     def _write(self) -> bool:
         try:
-            _replace_file(self._path, encode(self.current))
+            replace_file(self._path, encode(self.current))
         except OSError as error:
             trouble = error.strerror or str(error)
             if trouble != self._trouble:  # once a second it would be no news
@@ -134,17 +133,3 @@ def _has_circuit(config: Config, place: Place) -> bool:
         return True
     own = settings.breaker.per == "target"
     return own and (settings.discover is not None or target in {each.url for each in settings.targets})
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    """In one step: who reads it sees the one or the other. Raises OSError."""
-    unnamed = path.with_name(path.name + ".new")  # only one process writes, so the name needs no luck
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(unnamed, flags, 0o600), "wb") as file:
-            file.write(content)
-        unnamed.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unnamed.unlink()  # half of it fills a disk that is full already
-        raise

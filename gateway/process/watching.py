@@ -96,8 +96,7 @@ def discovery(settings: Upstream) -> Discovery | None:
     asked = settings.discover
     if asked is None:
         return None
-    port = asked.port or (443 if asked.scheme == "https" else 80)
-    return Discovery(asked.dns, port, asked.type, asked.scheme, asked.refresh, asked.server or "")
+    return Discovery(asked.dns, asked.target_port, asked.type, asked.scheme, asked.refresh, asked.server or "")
 
 
 def expected_name(settings: Upstream) -> str:

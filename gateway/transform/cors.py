@@ -10,11 +10,16 @@ replies, not servers, and same-origin requests have an Origin too. Their replies
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from gateway.config.cors import ANY, Cors
 from gateway.errors import Refused
 from gateway.exchange import Call, Reply, Request
 from gateway.pipe import Layer, Send
+from gateway.routing.router import Router, Rule
+
+T = TypeVar("T")
 
 LONGEST = 320
 """Bytes of an origin that is looked at: a scheme, a host name of 253 and a port take less."""
@@ -203,3 +208,15 @@ def without_cors() -> Layer:
         return cleared
 
     return layer
+
+
+def preflights(rules: Sequence[Rule[T]], answers: Callable[[T], bool]) -> Router[T] | None:
+    """All routes as a preflight sees them: it names the headers to come, but not what they say.
+
+    None when none of them `answers` preflights.
+    """
+    if not any(answers(each.target) for each in rules):
+        return None
+    # Where preflights cannot tell routes apart, the first one counts that answers them.
+    in_order = sorted(rules, key=lambda each: not answers(each.target))
+    return Router([replace(each, headers=announced(each.headers)) for each in in_order])

@@ -51,7 +51,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gateway.process.notices.os.open", no_room)
+    monkeypatch.setattr("gateway.files.os.open", no_room)
 
 
 # -- how they are written down -------------------------------------------------------------------------
