@@ -76,9 +76,12 @@ class Nowhere:
         """Forget it."""
 
 
+UNCOUNTED = "bare, without metrics"
+
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     # name: what the route has, what the upstream has (a stage that is off unless named, or a setting), access log
     "bare": ((), (), False),
+    UNCOUNTED: ((), (), False),
     "+ access log": ((), (), True),
     "+ token and scope": ((AUTH,), (), False),
     "+ limit in memory": ((LIMIT.replace("standard", "per_ip"),), (), False),
@@ -125,7 +128,7 @@ def main() -> int:
 async def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Microseconds per request of every variant, in interleaved rounds."""
     token = make_keys(folder)
-    runtimes = {name: runtime(folder, *variant) for name, variant in VARIANTS.items()}
+    runtimes = {name: runtime(folder, *variant, counted=name != UNCOUNTED) for name, variant in VARIANTS.items()}
     # One object for all requests, as on a kept-alive connection whose client repeats itself.
     fields = Fields(
         [
@@ -147,7 +150,9 @@ async def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     return costs
 
 
-def runtime(folder: Path, on_route: tuple[str, ...], on_upstream: tuple[str, ...], logged: bool) -> Runtime:
+def runtime(
+    folder: Path, on_route: tuple[str, ...], on_upstream: tuple[str, ...], logged: bool, *, counted: bool
+) -> Runtime:
     """The runtime of one variant, its upstream connections replaced."""
     settings = {each.partition(":")[0]: each for each in (TARGET, *OFF.values(), *on_upstream)}
     upstream = ", ".join(setting for setting in settings.values() if ":" in setting)
@@ -168,6 +173,8 @@ routes:
 """)
     world = World(Metrics(), Nowhere() if logged else None, instance="bench")
     built = assemble(load(file, {}), world)
+    if not counted:
+        built.handler.finished = lambda *_: None
     for target in built.upstreams["orders"].targets:
         target.pool = cast(Pool, AlwaysIdle())
     return built

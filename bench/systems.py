@@ -174,12 +174,12 @@ logging: {{access: json}}
 """
 
 
-def gateway(folder: Path, name: str, settings: str, core: int | None) -> Started:
+def gateway(folder: Path, name: str, settings: str, core: int | None, module: str = "gateway") -> Started:
     """`gateway run` with `settings`, on free ports; its access log goes to a file."""
     port, admin = free_port(), free_port()
     file = folder / f"{name}.yaml"
     file.write_text(f"listen: {{http: 127.0.0.1:{port}, admin: 127.0.0.1:{admin}}}\n{settings.lstrip()}")
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(file)]
+    command = [sys.executable, "-m", module, "run", "-c", str(file)]
     files = {"log": folder / f"{name}.log", "output": folder / f"{name}.access"}
     # Its port takes connections before its processes are complete, and what they load then is no growth.
     return port, server(command, port, core=core, says="listening on", **files)

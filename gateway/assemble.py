@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from gateway.auth.configured import failure_limit, observe_issuers
 from gateway.auth.identity import Identity
 from gateway.auth.keyset import KeySet
 from gateway.auth.records import Records
-from gateway.auth.throttle import FailureLimit
 from gateway.config.model import Config
 from gateway.config.model import Route as RouteConfig
 from gateway.config.model import Upstream as UpstreamConfig
@@ -29,16 +29,17 @@ from gateway.idempotency.background import Background
 from gateway.limits import configured as counting
 from gateway.limits.concurrency import Gate, limited
 from gateway.limits.door import take_quota, unlimited
-from gateway.limits.gcra import rate
 from gateway.limits.headers import LINES
 from gateway.limits.keys import key_of
+from gateway.limits.names import named
 from gateway.limits.shedding import Shedding, admit_all
 from gateway.limits.store import RateStore
+from gateway.logs.access_log import Sink
 from gateway.parts import Parts
 from gateway.pipe import Layer, Send, pipe
 from gateway.resilience.breaker import judged
 from gateway.resilience.budget import RetryBudget
-from gateway.resilience.configured import answer, ejection, hedging, planned, quota_pause, retry_policy
+from gateway.resilience.configured import answer, ejection, hedging, planned, quota_pause, retrying
 from gateway.resilience.deadline import deadline
 from gateway.resilience.ejection import Ejection
 from gateway.resilience.fallback import fallback
@@ -46,15 +47,17 @@ from gateway.resilience.fault import Fault, fault
 from gateway.resilience.idempotency import idempotency
 from gateway.resilience.mirror import Copies, mirror
 from gateway.resilience.quota import QuotaPause
-from gateway.resilience.retry import retry
 from gateway.routing.configured import rules_of
 from gateway.routing.router import Router
 from gateway.routing.versions import Versions, by_version, unspoken
 from gateway.runtime import Runtime, Upstream
-from gateway.telemetry.access_log import AccessLog, Sink
+from gateway.telemetry.configured import objectives, observer, shares
+from gateway.telemetry.gathered import Gathered, Later
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observer import Observer
+from gateway.telemetry.reports import Reports
 from gateway.telemetry.usage import UsageCounter
+from gateway.tracing import configured as tracing
+from gateway.tracing.tracer import Tracer
 from gateway.transform.addresses import addresses
 from gateway.transform.configured import compressed, redirect_end, request_layer, respond_end, response_layer
 from gateway.transform.cors import cors, preflights, without_cors
@@ -95,6 +98,10 @@ class World:
     """Counts who calls what, where the configuration asks for it."""
     records: Records = field(default_factory=Records)
     """What operators have decided about credentials, up to now."""
+    reports: Reports | None = None
+    """Tells the operator process what went wrong; None where there is no such process."""
+    later: Later | None = None
+    """Does something in the loop some seconds from now; None where finished calls are to be read at once."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -110,6 +117,7 @@ class House:
     roads: Mapping[str, Send]
     """Of all upstreams."""
     mirrors: list[Copies] = field(default_factory=list)
+    tracer: Tracer | None = None
 
 
 def assemble(config: Config, world: World | None = None, previous: Runtime | None = None) -> Runtime:
@@ -127,12 +135,15 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         on_error=world.metrics.store_errors.child("redis").inc,
     )
     shedding = counting.shedding(config, parts)
-    failures = _failure_limit(config, store, world, parts)
+    failures = failure_limit(config, store, world.clock, parts)
     identity = Identity(config, parts, world.records, failures, clock=world.clock)
+    observe_issuers(parts, world.metrics.asked)
     upstreams = {
         name: _upstream(name, settings, config, identity, world, parts) for name, settings in config.upstreams.items()
     }
-    house = House(world, parts, identity, store, shedding, {name: each.send for name, each in upstreams.items()})
+    tracer = tracing.tracer(config, world.instance, world.metrics.spans, parts)
+    roads = {name: each.send for name, each in upstreams.items()}
+    house = House(world, parts, identity, store, shedding, roads, tracer=tracer)
     versions = {
         settings.name: Versions(settings.versions, time.time)
         for settings in config.routes
@@ -145,13 +156,20 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         for each in rules_of(settings, routes[settings.name], versions.get(settings.name))
     ]
     retiring = {(name, version) for name, each in versions.items() for version in each.retiring}
-    log_to = world.access_log if config.logging.access != "off" else None
-    usage = world.usage if config.usage is not None else None
-    observer = Observer(world.metrics, AccessLog(log_to) if log_to is not None else None, usage, retiring)
+    seen = observer(
+        config,
+        world.metrics,
+        log=world.access_log,
+        tracer=tracer,
+        reports=world.reports,
+        usage=world.usage,
+        retiring=retiring,
+    )
+    gathered = Gathered(seen.finished, world.later) if world.later is not None else None
     https = config.listen.https
     handler = Handler(
         Router(rules),
-        observer.finished,
+        gathered.finished if gathered is not None else seen.finished,
         instance=world.instance,
         trusted=config.trusted_proxies,
         hsts=math.ceil(https.hsts or 0) if https is not None else 0,
@@ -159,6 +177,8 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         quota_lines=LINES[config.rate_limit_headers],
         preflights=preflights(rules, lambda route: route.answers_preflights),
         own=OWN if config.security_headers else b"",
+        tell_reason=config.reason_header,
+        trace=tracer.begin if tracer is not None else None,
     )
     rooms = {route.name: room for route in config.routes if (room := counting.room(config, route, parts)) is not None}
     parts.settle()
@@ -174,6 +194,9 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         rooms,
         routes,
         house.mirrors,
+        {(name, version): end for name, each in versions.items() for version, end in each.sunsets.items()},
+        shares(objectives(config)),
+        gathered,
     )
 
 
@@ -197,13 +220,11 @@ def road(settings: UpstreamConfig, stages: Stages, clock: Callable[[], float]) -
         # Outside the retry: who was told to come back later is not turned away when he does.
         pause.gate if pause is not None else None,
         # Outside the breaker: each try is judged on its own, and an open circuit ends the tries.
-        _retry(settings, stages, budget, clock)
-        if settings.retry.attempts > 1 or settings.retry.attempts_header
-        else None,
+        retrying(settings, budget, stages.picker.elsewhere, clock),
         # Inside the retry: it is one try to it, however many race.
         hedging(name, settings, budget, clock),
         # Each try needs a place of its own, and none while it waits to be tried again; a refusal is nobody's failure.
-        limited(name, lambda call: gate, clock) if gate is not None else None,
+        limited(name, lambda call: gate, clock, stage="upstream_concurrency") if gate is not None else None,
         # Sees how long each try takes that has been let in, and nothing else.
         stages.adapt,
         # Hears each reply, also the one that is tried again.
@@ -226,8 +247,7 @@ def _try(call: Call) -> Awaitable[Reply]:
 def _route(config: Config, settings: RouteConfig, versions: Versions | None, house: House) -> Route:
     """The door's statements for one route, in front of its way to an upstream."""
     limits = [
-        counting.limit(*counting.named(config, settings.name, entry, number))
-        for number, entry in enumerate(settings.rate_limit)
+        counting.limit(*named(config, settings.name, entry, number)) for number, entry in enumerate(settings.rate_limit)
     ]
     way = _way(config, settings, versions, house)
     return Route(
@@ -328,7 +348,8 @@ def _mirror(settings: RouteConfig, house: House) -> Layer | None:
     def done(outcome: str) -> None:
         counters.child(settings.name, name, outcome).inc()
 
-    copies = Copies(name, house.roads[name], done, world.clock)
+    seen = house.tracer.copied if house.tracer is not None else None
+    copies = Copies(name, house.roads[name], done, world.clock, seen=seen)
     house.mirrors.append(copies)
     return mirror(copies, wanted.share)
 
@@ -362,20 +383,12 @@ def _one_of(
     return split(choices, lambda call: by(call, call.caller), random.random, clock)
 
 
-def _failure_limit(config: Config, store: RateStore, world: World, parts: Parts) -> FailureLimit | None:
-    """Counts wrong credentials where the limits are counted, for all routes together."""
-    allowed = config.auth.failure_limit
-    if allowed is None:
-        return None
-    counted = rate("auth.failure_limit", allowed.limit, allowed.window)
-    return parts.get(("failures", counted, store), lambda: FailureLimit(counted, store, world.clock))
-
-
 def _upstream(
     name: str, settings: UpstreamConfig, config: Config, identity: Identity, world: World, parts: Parts
 ) -> Upstream:
     files = files_of(settings)
-    heads = heads_for(name, settings, identity, world.instance, world.clock, parts)
+    traced = config.tracing is not None
+    heads = heads_for(name, settings, identity, world.instance, world.clock, parts, traced=traced)
     gate = gate_of(name, settings, config.workers, parts)
     adapt = adapting(name, settings, gate, config.workers, world.clock, parts)
     # Whether it is one target alone decides what its replies mean.
@@ -389,13 +402,3 @@ def _upstream(
         return Upstream(name, targets, road(settings, stages, world.clock), gate, pause)
 
     return parts.get(("upstream", name, settings, files, heads, gate), make)
-
-
-def _retry(settings: UpstreamConfig, stages: Stages, budget: RetryBudget, clock: Callable[[], float]) -> Layer:
-    return retry(
-        retry_policy(settings.retry),
-        budget,
-        elsewhere=stages.picker.elsewhere,
-        attempts_header=settings.retry.attempts_header,
-        clock=clock,
-    )

@@ -216,8 +216,9 @@ class Hop(NamedTuple):
     """One stage's part in a call, for metrics, log and trace."""
 
     stage: str
-    """auth, ask (an issuer about a token), shed, limit, concurrency, idempotency, mirror, fault, split, connect, try,
-    hedge, wait (between tries), withheld (a retry), fallback, stream (of the reply)."""
+    """auth, ask (an issuer about a token), shed, limit, concurrency (of the route), upstream_concurrency, idempotency,
+    mirror, fault, split, connect, try, hedge, wait (between tries), withheld (a retry), fallback, stream (of the
+    reply)."""
     name: str
     """Which one: the provider, the policy, the target, the fallback's kind."""
     outcome: str
@@ -225,6 +226,20 @@ class Hop(NamedTuple):
     took: float
     waited: bool = True
     """The time was spent waiting for somebody else, not by the gateway itself."""
+
+
+class Trace(Protocol):
+    """Which trace a call belongs to (W3C Trace Context)."""
+
+    id: str
+    """32 hexadecimal digits."""
+    sampled: bool
+    """It is recorded for sure; else only when it turns out to be worth it."""
+    recorded: bool
+    """It has been, now that the call is finished: others may point to it."""
+
+    def lines(self, started: float) -> bytes:
+        """Field lines for the upstream of the try that began then."""
 
 
 class Target(Protocol):
@@ -262,12 +277,14 @@ class Call:
         "path",
         "query",
         "quotas",
+        "reason",
         "removed",
         "repeatable",
         "request",
         "route",
         "scheme",
         "target",
+        "trace",
         "tried",
         "version",
     )
@@ -296,6 +313,13 @@ class Call:
         self.removed: frozenset[bytes] = NONE  # lowercase names of the client's headers that do not go on
         self.hops: list[Hop] = []
         self.error: GatewayError | None = None  # why the gateway itself ended the call
+        self.reason = ""  # why the gateway itself answered where that was no error; "" when an upstream did
+        self.trace: Trace | None = None  # only where calls are traced
+
+    @property
+    def ended_by(self) -> str:
+        """The reason code: why the gateway itself ended the call; "" when an upstream has answered it."""
+        return self.reason if self.error is None else self.error.code
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.request.method}>"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from gateway.errors import GatewayError, Refused, reply_to
-from gateway.exchange import Call, Caller, Reply, Request
+from gateway.exchange import Call, Caller, Reply, Request, Trace
 from gateway.http.forward import ends_here, loops
 from gateway.http.redirect import to_https
 from gateway.http.trust import Network, hear
@@ -29,11 +29,15 @@ Permit = Callable[[str, Caller], None]
 Admit = Callable[[Call, Caller], None]
 TakeQuota = Callable[[Call, Caller], Awaitable[None]]
 Finished = Callable[[Call, int, int, int, float], None]
+Begin = Callable[[Request], Trace]
 
 log = logging.getLogger("gateway.handler")
 
 OURS = b"x-request-id: %b\r\nvia: 1.1 gateway\r\n"
 """What every reply says on the gateway's own account."""
+
+REASON = b"x-gateway-reason: %b\r\n"
+"""Why the gateway itself ended a call; each code is in docs/problems.md."""
 
 HSTS = b"strict-transport-security: max-age=%d\r\n"
 """RFC 6797; only on replies that come over TLS (section 7.2)."""
@@ -73,11 +77,16 @@ class Handler:
         quota_lines: QuotaLines = quota_lines,
         preflights: Router[Route] | None = None,
         own: bytes = b"",
+        tell_reason: bool = False,
+        trace: Begin | None = None,
     ) -> None:
-        """`hsts` in seconds, 0 for none; `to_https` is the port to which plain requests are sent away."""
+        """`tell_reason` puts the reason code on what the gateway itself made. `hsts` in seconds, 0 for none;
+        `to_https` is the port to which plain requests are sent away; `trace` finds each request's trace."""
         self._finder = Finder(router)
         self._preflights = Finder(preflights) if preflights is not None else None
         self._own = own
+        self._tell_reason = tell_reason
+        self._trace = trace
         self.finished = finished
         self._instance = instance
         self._trusted = tuple(trusted)
@@ -92,6 +101,7 @@ class Handler:
         """From the request to the reply; errors become replies here, and only here."""
         try:
             if call.request.method == "OPTIONS" and ends_here(call.request):
+                call.reason = "options"
                 reply = Reply(204, [(b"allow", b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")])
             elif self._to_https is not None and call.scheme == "http":
                 reply = to_https(call, self._to_https)
@@ -114,6 +124,8 @@ class Handler:
         reply.added = self._ours[call.scheme] % call.id.encode() + call.added
         if call.quotas:
             reply.added += self._quota_lines(call.quotas)
+        if self._tell_reason and call.ended_by:
+            reply.added += REASON % call.ended_by.encode()
         return reply
 
     def _find(self, call: Call) -> Route:
@@ -149,12 +161,16 @@ class Handler:
         call = Call(request, f"{self._id_prefix}{next(self._ids):08x}")
         if request.peer.trusted:
             hear(call, self._trusted)
+        if self._trace is not None:
+            call.trace = self._trace(request)
         return call
 
     def refuse(self, call: Call, error: GatewayError) -> Reply:
         """The reply to bytes that were no request."""
         reply = self._reply_to(call, error)
         reply.added = self._ours[call.scheme] % call.id.encode() + call.added
+        if self._tell_reason:
+            reply.added += REASON % error.code.encode()
         return reply
 
     def _reply_to(self, call: Call, error: GatewayError) -> Reply:

@@ -21,7 +21,10 @@ from gateway.resilience.breaker import State
 from gateway.resilience.fault import Fault
 from gateway.resilience.mirror import Copies
 from gateway.resilience.quota import QuotaPause
+from gateway.telemetry.gathered import Gathered
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tally import Readings
+from gateway.tracing.exporter import Exporter
 from gateway.upstream.group import Group
 from gateway.upstream.notices import Notices, Rehearsal
 from gateway.upstream.target import HttpTarget
@@ -75,6 +78,12 @@ class Runtime:
     routes: dict[str, Route]
     mirrors: list[Copies]
     """Copies of requests that are under way."""
+    sunsets: Readings
+    """By route and version: when it ends, Unix time."""
+    objectives: Readings
+    """By route and kind: the share of good requests that was promised."""
+    gathered: Gathered | None
+    """Finished calls that nobody has read yet."""
     rehearsals: tuple[Rehearsal, ...] = ()
     """Failures that operators have ordered, up to now."""
 
@@ -82,6 +91,13 @@ class Runtime:
         """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
         for keys in self.key_sets:
             keys.start()
+        for exporter in self.parts.of(Exporter):
+            exporter.start()
+
+    def catch_up(self) -> None:
+        """Count what has just finished."""
+        if self.gathered is not None:
+            self.gathered.flush()
 
     async def close(self) -> None:
         """Let go of pooled connections, of the store and of what `start` began."""
@@ -98,6 +114,8 @@ class Runtime:
         for upstream in self.upstreams.values():
             for target in upstream.targets:
                 target.pool.close()
+        for exporter in self.parts.of(Exporter):
+            await exporter.close()
         await self.store.close()
 
     def heed(self, notices: Notices) -> None:
@@ -119,7 +137,7 @@ class Runtime:
                 part.close()
             elif isinstance(part, Upstream):
                 part.group.close()
-        late = [part for part in left if isinstance(part, KeySet | Issuer | SharedStore | SharedRecords)]
+        late = [part for part in left if isinstance(part, KeySet | Issuer | SharedStore | SharedRecords | Exporter)]
         if late:
             await asyncio.sleep(PATIENCE)
         for part in late:
@@ -151,6 +169,8 @@ class Runtime:
         up: dict[tuple[str, ...], float] = {} if self.shared is None else {("redis",): float(self.shared.health.up)}
         self.metrics.store_up.replace(up)
         self.metrics.concurrency.replace(dict(self._concurrency()))
+        self.metrics.version_sunset.replace(self.sunsets)
+        self.metrics.slo_objective.replace(self.objectives)
 
     def _concurrency(self) -> Iterator[tuple[tuple[str, ...], float]]:
         gates: list[tuple[str, str, Gate | Gates]] = [("route", name, gate) for name, gate in self.rooms.items()]

@@ -13,7 +13,7 @@ Factories = dict[str, Callable[[], asyncio.AbstractEventLoop]]
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """The two loops differ in what their transports do, and the second runs where uvloop has no wheels."""
     loops: Factories = {"uvloop": uvloop.new_event_loop}
-    if {"wire", "cancellation"} & set(item.path.parts):
+    if {"wire", "cancellation"} & set(item.path.parts) and not item.get_closest_marker("one_loop"):
         loops["asyncio"] = asyncio.new_event_loop
     return loops
 

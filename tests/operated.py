@@ -2,20 +2,21 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from gateway.admin.app import admin_app
 from gateway.admin.transitions import Transitions
 from gateway.auth.ledger import Ledger
 from gateway.config import Config
+from gateway.process.mailbox import Mailbox
 from gateway.process.notices import NoticeBoard
+from gateway.telemetry.exposition import Scrape
 from gateway.telemetry.tally import Readings
 from gateway.telemetry.usage_store import UsageStore
 from tests.configs import ROUTE, SECRET, UPSTREAM, loaded
@@ -46,20 +47,29 @@ class Operated:
     def __init__(self, settings: Config, ledger: Ledger, notices: Path = Path("/nowhere/notices")) -> None:
         self.settings = settings
         self.ledger = ledger
-        self.registry = CollectorRegistry()
+        self.scrape = Scrape(list)
         self.token = ""
         self.jwks: bytes | None = None
         self.usage: UsageStore | None = None
         self.notices = notices
         self.board = NoticeBoard(notices)
+        self.mailbox = Mailbox(notices.with_name("reports.sock"), self.board.post, tuple)
         self.transitions = Transitions()
         self.said: dict[str, Readings] = {}
+        self.level = ""
+        self.trusted: Callable[[object], bool] = lambda _: False
 
     def reasons(self) -> list[str]:
         return []
 
     def readings(self, *names: str) -> Mapping[str, Readings]:
         return {name: self.said.get(name, {}) for name in names}
+
+    def probes(self) -> list[dict[str, Any]]:
+        return []
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return []
 
     def config(self) -> dict[str, Any]:
         return {}
@@ -69,6 +79,12 @@ class Operated:
 
     async def drain(self) -> None:
         pass
+
+    def trusts(self, context: object) -> bool:
+        return self.trusted(context)
+
+    async def set_log_level(self, level: str) -> None:
+        self.level = level
 
 
 @contextmanager

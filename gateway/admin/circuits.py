@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.admin.answers import Refusal, answer, asked_by, members
+from gateway.admin.answers import Refusal, answer, asked_by, concerning, members
 from gateway.admin.times import written
 from gateway.config.complaints import hint, show
 from gateway.config.syntax import text
@@ -92,6 +92,7 @@ class Circuits:
         """Which circuits are meant; "" are all of the upstream. Raises Refusal."""
         sent = await members(request, {"target": _url})
         upstream, target = request.match_info["upstream"], sent.get("target", "")
+        concerning(request, target=target or None)
         settings = self._instance.settings.upstreams.get(upstream)
         if settings is None:
             raise _unknown(f"there is no upstream {show(upstream)}{hint(upstream, self._instance.settings.upstreams)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.admin.answers import Refusal, answer, invalid, members, problem
+from gateway.admin.answers import Refusal, answer, concerning, invalid, members, problem
 from gateway.admin.times import instant, written
 from gateway.auth.ledger import LedgerError, NewKey
 from gateway.auth.records import Revocation, StoredKey
@@ -67,9 +67,11 @@ class Credentials:
         consumer, known = sent["consumer"], self._instance.settings.auth.consumers
         if consumer not in known:
             raise invalid(f"consumer: there is no consumer {show(consumer)}{hint(consumer, known)}")
+        concerning(request, consumer=consumer)
         made = await _kept(
             self._instance.ledger.create_key(consumer, lifetime=sent.get("expires"), note=sent.get("note", ""))
         )
+        concerning(request, key=made.record.id)
         return answer(201, self._shown_once(made), NO_STORE)
 
     async def rotate_key(self, request: web.Request) -> web.Response:
@@ -80,11 +82,13 @@ class Credentials:
         if old is not None and old.consumer not in self._instance.settings.auth.consumers:
             raise _conflict(f"its consumer {show(old.consumer)} is not in the configuration any more")
         made = await _kept(self._instance.ledger.rotate_key(replaced, **sent))
+        concerning(request, key=made.record.id, consumer=made.record.consumer)
         old = self._found(replaced)  # without any overlap it has ended already
         ends = _time(old.expires if old is not None else made.record.created)
         return answer(201, {**self._shown_once(made), "replaces": {"id": replaced, "expires": ends}}, NO_STORE)
 
     async def revoke_key(self, request: web.Request) -> web.Response:
+        await members(request, {})
         return answer(200, {"revoked": _stored(await self._instance.ledger.revoke_key(request.match_info["id"]))})
 
     async def list_revocations(self, _: web.Request) -> web.Response:
@@ -99,6 +103,7 @@ class Credentials:
     async def revoke(self, request: web.Request) -> web.Response:
         readers = {"jti": _filled, "consumer": _filled, "issued_before": instant, "provider": _filled, "for": _lifetime}
         sent = await members(request, readers)
+        concerning(request, jti=sent.get("jti"), consumer=sent.get("consumer"), provider=sent.get("provider"))
         lifetime = sent.pop("for", TOKEN_ID_KEPT if "jti" in sent else None)
         known = self._instance.settings.auth.providers
         if (provider := sent.get("provider", "")) and provider not in known:
@@ -107,9 +112,11 @@ class Credentials:
             raise _conflict("auth.revocation is off in the configuration: nobody would look at the list")
         ledger = self._instance.ledger
         made = await _kept(ledger.revoke(lifetime=lifetime, **sent))
+        concerning(request, revocation=made.id)
         return answer(201, {**_revoked(made), "durable": ledger.durable, **self._doubt(made.consumer)})
 
     async def lift(self, request: web.Request) -> web.Response:
+        await members(request, {})
         return answer(200, {"lifted": _revoked(await self._instance.ledger.lift(request.match_info["id"]))})
 
     def _doubt(self, consumer: str) -> dict[str, str]:

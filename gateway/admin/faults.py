@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.admin.answers import Refusal, answer, asked_by, invalid, members
+from gateway.admin.answers import Refusal, answer, asked_by, concerning, invalid, members
 from gateway.admin.circuits import conflict, not_told
 from gateway.admin.times import written
 from gateway.config.complaints import hint, show
@@ -48,6 +48,7 @@ class Faults:
     async def start(self, request: web.Request) -> web.Response:
         readers = {"route": text, "share": positive_share, "status": _status, "delay": positive_duration, "for": _for}
         sent = await members(request, readers)
+        concerning(request, route=sent.get("route"))
         self._check(sent)
         running = self._running()
         if any(each.route == sent["route"] for each in running):
@@ -62,10 +63,12 @@ class Faults:
         )
         self._post((*running, fault))
         (said,) = self._told((fault,))
+        concerning(request, fault=fault.id, share=said["share"], fails=said["status"], delay=said["delay"])
         log.warning("rehearsal %s begun by %s: %s", fault.id, asked_by(request), described(said))
         return answer(201, said)
 
     async def stop(self, request: web.Request) -> web.Response:
+        await members(request, {})
         wanted = request.match_info["id"]
         stopped = tuple(each for each in self._running() if each.id == wanted)
         if not stopped:
@@ -73,6 +76,7 @@ class Faults:
         return self._stop(request, stopped)
 
     async def stop_all(self, request: web.Request) -> web.Response:
+        await members(request, {})
         return self._stop(request, self._running())
 
     def _stop(self, request: web.Request, stopped: tuple[Rehearsal, ...]) -> web.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gateway.admin.answers import Reader, Refusal, answer, invalid, problem
+from gateway.admin.answers import Reader, Refusal, answer, invalid, parameters, problem
 from gateway.admin.times import instant, written
-from gateway.config.complaints import hint, show
+from gateway.config.complaints import show
 from gateway.telemetry.usage import DAYS, HOURS, OTHER, Key, Unit, UsageStoreError, text
 
 if TYPE_CHECKING:
@@ -109,14 +109,13 @@ class Usage:
 
     async def show(self, request: web.Request) -> web.Response:
         try:
-            return answer(200, await self._answer(request.query.items()))
+            return answer(200, await self._answer(parameters(request, READERS)))
         except Refusal as refusal:
             return problem(refusal.status, refusal.code, refusal.title, detail=str(refusal))
         except UsageStoreError as error:
             return problem(503, "store_unavailable", "The store is away", detail=f"it did not tell: {error}")
 
-    async def _answer(self, query: Iterable[tuple[str, str]]) -> dict[str, Any]:
-        asked = _read(query)
+    async def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         store = self._instance.usage
         if store is None:
             detail = "usage is not counted: the configuration has no `usage`"
@@ -182,21 +181,6 @@ def _figures(sums: Sums) -> dict[str, float]:
 
 
 # -- what is asked -------------------------------------------------------------------------------------
-
-
-def _read(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The parameters, each as its reader reads it. Raises Refusal."""
-    asked: dict[str, Any] = {}
-    for name, value in query:
-        if name not in READERS:
-            raise invalid(f"{show(name)} is not known here{hint(name, READERS)}")
-        if name in asked:
-            raise invalid(f"{name}: is there twice")
-        try:
-            asked[name] = READERS[name](value)
-        except ValueError as error:
-            raise invalid(f"{name}: {error}") from None
-    return asked
 
 
 def _question(

@@ -36,6 +36,14 @@ class AskError(Exception):
         self.refused = refused
 
 
+Observe = Callable[[str, float], None]
+"""Hears how an issuer was asked, `ok` or `failed`, and how many seconds it took."""
+
+
+def unobserved(outcome: str, took: float) -> None:
+    """Nobody counts."""
+
+
 class Client(Protocol):
     """Puts the question."""
 
@@ -57,18 +65,24 @@ class Issuer:
         self._health = StoreHealth(FAILURES, PAUSE)
         self._trouble = ""
         self._told = -math.inf
+        self.observe: Observe = unobserved
 
     async def ask(self, token: bytes) -> Mapping[str, Any]:
         """What the issuer says; `active` is true or false. Raises Unavailable."""
         if not self._health.admits(self._clock()):
             raise Unavailable(self.name)
+        started = self._clock()
+        outcome = "failed"
         try:
             answer = await self._client.ask(token)
             if not isinstance(answer.get("active"), bool):
                 raise AskError("its answer does not say whether the token is active")
+            outcome = "ok"
         except AskError as error:
             self._failed(error)
             raise Unavailable(self.name) from None
+        finally:
+            self.observe(outcome, self._clock() - started)
         self._trouble = ""
         if self._health.answered():
             log.info("provider %s: the issuer answers again", self.name)

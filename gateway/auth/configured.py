@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from gateway.auth import passwords
 from gateway.auth.api_keys import ApiKeyProvider, without
+from gateway.auth.asking import Issuer
 from gateway.auth.basic import BasicProvider
 from gateway.auth.bearer import Bearer, Places
 from gateway.auth.by_issuer import Issuers
@@ -12,17 +14,22 @@ from gateway.auth.certificates import CertificateProvider
 from gateway.auth.claim_rules import by_claims
 from gateway.auth.consumers import Consumer
 from gateway.auth.door import Identify
+from gateway.auth.keyset import KeySet
 from gateway.auth.permissions import Permit, anyone, by_roles, by_scopes, in_turn, or_ask_who
 from gateway.auth.places import OtherPlaces
 from gateway.auth.providers import Provider
 from gateway.auth.records import Records
 from gateway.auth.roles import Matrix
+from gateway.auth.throttle import FailureLimit
 from gateway.auth.tokens import JwtProvider
 from gateway.config import providers as settings
 from gateway.config.consumers import Consumer as ConsumerSettings
 from gateway.config.model import Config, RouteAuth
 from gateway.config.route_auth import AllOf, AnyOf
 from gateway.exchange import Hidden
+from gateway.limits.gcra import rate
+from gateway.limits.store import RateStore
+from gateway.parts import Parts
 
 OfConsumers = settings.ApiKeyProvider | settings.BasicProvider | settings.CertificateProvider
 """The settings of providers that vouch for the configuration's own consumers."""
@@ -129,6 +136,23 @@ def provider(name: str, given: OfConsumers, known: Sequence[Consumer], records: 
             return BasicProvider(name, consumers=known, hidden=hidden_of(given)[0], signed=signed)
         case settings.CertificateProvider():
             return CertificateProvider(name, consumers=known, signed=signed)
+
+
+def failure_limit(config: Config, store: RateStore, clock: Callable[[], float], parts: Parts) -> FailureLimit | None:
+    """Counts wrong credentials where the limits are counted, for all routes together."""
+    allowed = config.auth.failure_limit
+    if allowed is None:
+        return None
+    counted = rate("auth.failure_limit", allowed.limit, allowed.window)
+    return parts.get(("failures", counted, store), lambda: FailureLimit(counted, store, clock))
+
+
+def observe_issuers(parts: Parts, asked: Callable[[str, str, str, float], None]) -> None:
+    """Tell `asked` how long those are waited for that publish keys, or are asked about tokens."""
+    for keys in parts.of(KeySet):
+        keys.observe = partial(asked, keys.name, "keys")
+    for issuer in parts.of(Issuer):
+        issuer.observe = partial(asked, issuer.name, "introspection")
 
 
 def _consumer(name: str, given: ConsumerSettings) -> Consumer:

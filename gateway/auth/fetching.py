@@ -9,11 +9,16 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 
 
 def open_session(headers: Mapping[str, str], connections: int = 4) -> ClientSession:
-    """For requests with these headers, over so many connections at most. In the loop. The time limit is the asker's."""
+    """For requests with these headers, of which the last of a name counts, over so many connections at most.
+
+    In the loop. The time limit is the asker's.
+    """
+    # By lowercase names: a header that is there twice, in another case, makes servers refuse the request.
+    sent = {name.lower(): value for name, value in [("accept-encoding", "identity"), *headers.items()]}
     return ClientSession(
         connector=TCPConnector(limit=connections),
         cookie_jar=DummyCookieJar(),
-        headers={"Accept-Encoding": "identity", **headers},
+        headers=sent,
         timeout=ClientTimeout(),
         auto_decompress=False,
     )

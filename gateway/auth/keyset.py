@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.auth.asking import Observe, unobserved
 from gateway.auth.jwk import JwkSet
 from gateway.auth.keys import NamedKey
 from gateway.auth.providers import Unavailable
@@ -72,6 +73,7 @@ class KeySet:
         self._fetching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._closed = False
+        self.observe: Observe = unobserved
 
     @property
     def age(self) -> float | None:
@@ -120,16 +122,20 @@ class KeySet:
         return self._fetching
 
     async def _load(self) -> None:
+        started = self._clock()
+        outcome = "ok"
         try:
             keys = await self._fetch()
             if not keys:
                 raise FetchError("there is no usable key" + (f": {keys.skipped}" if keys.skipped else ""))
         except FetchError as error:
+            outcome = "failed"
             self._failed(str(error))
         else:
             self._replace(keys)
         finally:
             self._fetching = None
+            self.observe(outcome, self._clock() - started)
 
     def _failed(self, trouble: str) -> None:
         if trouble != self._trouble:  # the same every half a minute is no news

@@ -9,11 +9,15 @@ import argparse
 import http.client
 import os
 import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 
+from gateway.cli import admin_tls
 from gateway.cli.output import Failure
 
 DEFAULT = "http://127.0.0.1:9901"
@@ -23,6 +27,7 @@ PATIENCE = 60.0
 LARGEST = 64 * 1024 * 1024
 """Bytes of an answer: the configuration of 10,000 routes takes a tenth of it."""
 JSON = ("application/json", "application/problem+json")
+EVENTS = "text/event-stream"
 VIA = "1.1 gateway"
 """What the listeners for clients say in every reply, and the admin listener never does."""
 
@@ -42,26 +47,56 @@ def admin_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def call(admin_url: str, method: str, path: str, body: object = None, patience: float = PATIENCE) -> Answer:
-    """Ask the gateway at `admin_url` (`http://host:port` or `unix:path`). Raises Failure when it gives no answer."""
+    """Ask the gateway at `admin_url`. Raises Failure when it gives no answer.
+
+    `http://host:port`, `https://host:port` or `unix:path`.
+    """
     connection = _connection(admin_url, patience)
     headers = {"Accept": "application/json", "X-Gateway-Client": "cli", **_authorization()}
     content = None
     if body is not None:
         content, headers["Content-Type"] = orjson.dumps(body), "application/json"
     try:
-        connection.request(method, path, content, headers)
-        reply = connection.getresponse()
-        return Answer(reply.status, _parsed(admin_url, reply))
+        with _explained(admin_url, patience):
+            connection.request(method, path, content, headers)
+            reply = connection.getresponse()
+            return Answer(reply.status, _parsed(admin_url, reply))
+    finally:
+        connection.close()
+
+
+@contextmanager
+def stream(admin_url: str, path: str, patience: float) -> Iterator[http.client.HTTPResponse | Answer]:
+    """A reply of server-sent events, to be read, or what the gateway says instead. Raises Failure as `call` does."""
+    connection = _connection(admin_url, patience)
+    headers = {"Accept": f"{EVENTS}, application/json", "X-Gateway-Client": "cli", **_authorization()}
+    try:
+        # Only to here: what the caller does meanwhile may fail for reasons of its own.
+        with _explained(admin_url, patience):
+            connection.request("GET", path, headers=headers)
+            reply = connection.getresponse()
+            streamed = reply.status == 200 and reply.headers.get_content_type() == EVENTS
+            answer = None if streamed else Answer(reply.status, _parsed(admin_url, reply))
+        yield reply if answer is None else answer
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _explained(admin_url: str, patience: float) -> Iterator[None]:
+    """What goes wrong between here and the gateway, as one line."""
+    try:
+        yield
     except TimeoutError:
         raise Failure(f"the gateway at {admin_url} did not answer within {patience:g} s") from None
     except (ConnectionRefusedError, FileNotFoundError):
         raise Failure(f"nobody listens at {admin_url}: is the gateway running? --admin says where") from None
+    except ssl.SSLError as error:
+        raise admin_tls.trouble(admin_url, error) from None
     except (http.client.HTTPException, ConnectionError):
         raise Failure(_stranger(admin_url, "broke off, or does not speak HTTP")) from None
     except OSError as error:
         raise Failure(f"cannot reach {admin_url}: {error.strerror or error}") from None
-    finally:
-        connection.close()
 
 
 def one_line(text: object) -> str:
@@ -93,7 +128,7 @@ def _connection(url: str, patience: float) -> http.client.HTTPConnection:
         host, port = None, None
     else:
         if (
-            parts.scheme != "http"
+            parts.scheme not in ("http", "https")
             or "@" in parts.netloc
             or parts.path not in ("", "/")
             or parts.query
@@ -101,7 +136,11 @@ def _connection(url: str, patience: float) -> http.client.HTTPConnection:
         ):
             host = None
     if not host or not host.isascii() or not host.isprintable() or " " in host:
-        raise Failure(f"--admin {one_line(url)!r} is neither http://host:port nor unix:path", status=2)
+        kinds = "http://host:port, https://host:port and unix:path"
+        raise Failure(f"--admin {one_line(url)!r} is none of {kinds}", status=2)
+    if parts.scheme == "https":
+        port = http.client.HTTPS_PORT if port is None else port
+        return http.client.HTTPSConnection(host, port, timeout=patience, context=admin_tls.context())
     return http.client.HTTPConnection(host, http.client.HTTP_PORT if port is None else port, timeout=patience)
 
 

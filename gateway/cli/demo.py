@@ -13,7 +13,7 @@ from gateway.cli.configured import DEFAULT, read_config
 from gateway.cli.demo_processes import DemoUpstream, stop_all
 from gateway.cli.demo_steps import curl_for, steps
 from gateway.cli.output import Failure
-from gateway.cli.run import serve, url
+from gateway.cli.run import serve
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -89,14 +89,17 @@ def _welcome(config: Config, path: Path, upstreams: Sequence[DemoUpstream], gate
     _, token = sign(provider, claims)
     _, base = curl_for(gateway)
     lines = ["", *_picture(base, upstreams), ""]
-    lines.append(f"  configured by {path}" + (f", operated at {url(admin)}" if admin is not None else ""))
+    lines.append(f"  configured by {path}" + (f", operated at {admin}" if admin is not None else ""))
+    command = sys.argv[0] if Path(sys.argv[0]).name == "gateway" else "python -m gateway"
+    if admin is not None:
+        page = "" if admin.startswith("unix:") else f"{curl_for(admin)[1]}/dashboard in a browser, "
+        lines.append(f"  Watch it: {page}`{command} top --admin {admin}` in a terminal.")
     lines.append("  Try these in another terminal; each works as it stands. Ctrl-C ends everything.")
     for number, step in enumerate(steps(gateway, admin, token), 1):
         lines += ["", f"{number:>3}. {step.title} → {step.expect}", f"     {step.command}"]
     lines += ["", f"Stop an instance (kill {upstreams[0].pid}) and repeat the first: nobody notices."]
     if admin is not None:
-        gateway_command = sys.argv[0] if Path(sys.argv[0]).name == "gateway" else "python -m gateway"
-        lines.append(f"Edit {path}, then `{gateway_command} reload --admin {url(admin)}`: in force, or refused.")
+        lines.append(f"Edit {path}, then `{command} reload --admin {admin}`: in force, or refused.")
     lines.append("")
     return "\n".join(lines)
 

@@ -59,9 +59,10 @@ def steps(gateway: str, admin: str | None, token: str) -> list[Step]:
 
 
 def curl_for(address: str) -> tuple[str, str]:
-    """The command and the URL that reach `address` from this machine."""
+    """The command and the URL that reach `address`, or a URL, from this machine."""
     if address.startswith("unix:"):
         return f"curl -s --unix-socket '{address.removeprefix('unix:')}'", "http://localhost"
-    host, _, port = address.rpartition(":")
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - compared, not listened on
-    return "curl -s", f"http://{host}:{port}"
+    return "curl -s", f"{scheme or 'http'}://{host}:{port}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gateway.cli.explanation import Explanation
-    from gateway.cli.stages import Stage
+    from gateway.describe.stages import Stage
 
 SHOWN = 25
 """Other routes listed for people; `--json` has them all."""

@@ -13,12 +13,12 @@ from gateway.auth.keyset import KeySet
 from gateway.auth.providers import BadCredential
 from gateway.auth.roles import Matrix
 from gateway.cli.entering import Client, CrossOrigin, Entered, Version, call_of, client_of, enter, lines
-from gateway.cli.routes import targets_of
 from gateway.cli.shaping import Answer, Forwarded, added_to_replies, answer, compression, forwarded, told
-from gateway.cli.stages import Stage, needed, stages, upstreams_of
 from gateway.config import Config
 from gateway.config.model import Route
 from gateway.config.route_auth import AllOf, RouteAuth
+from gateway.describe.routes import targets_of
+from gateway.describe.stages import Stage, needed, stages, upstreams_of
 from gateway.errors import TITLES, Refused, Shed
 from gateway.exchange import Call, Headers, header
 from gateway.exchange import Caller as Known

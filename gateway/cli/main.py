@@ -28,6 +28,8 @@ COMMANDS = {
     "circuits": "show the circuits of the running gateway; hold them open, or close them",
     "chaos": "rehearse failures of a route, in the running gateway and for a while",
     "usage": "show who has called what, how often",
+    "tail": "show the requests of the running gateway as they end",
+    "top": "watch the running gateway: rates, errors, latencies, circuits and recent problems",
     "schema": "print a JSON Schema of the configuration, for editors",
     "demo": "start demo upstreams and a gateway, and show what to try",
 }

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from gateway.process.supervisor import Ready
 
 
+log = logging.getLogger("gateway")
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     config_argument(parser)
     parser.add_argument(
@@ -27,31 +30,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def perform(options: argparse.Namespace) -> int:
-    return serve(options.config, read_config(options.config), announce, watch=options.watch)
+    loaded = read_config(options.config)
+    ready = announce if loaded.config.logging.format == "text" else announce_as_message
+    return serve(options.config, loaded, ready, watch=options.watch)
 
 
 def announce(listening: Sequence[str], admin: str | None) -> None:
     """One line for each listener, on standard error: standard output belongs to the access log."""
-    operators = f", admin on {url(admin)}" if admin is not None else ""
+    operators = f", admin on {admin}" if admin is not None else ""
     for address in listening:
         print(f"gateway {__version__} listening on {address}{operators}", file=sys.stderr, flush=True)
 
 
+def announce_as_message(listening: Sequence[str], admin: str | None) -> None:
+    """The same for whoever wants nothing but JSON on standard error."""
+    for address in listening:
+        log.info("listening on %s%s", address, f", admin on {admin}" if admin is not None else "")
+
+
 def serve(path: Path, loaded: Loaded, ready: Ready, *, watch: bool = False) -> int:
     """Serve until SIGTERM or SIGINT. Raises Failure for what keeps it from starting."""
+    from gateway.logs import own_log
     from gateway.process.supervisor import Command, StartError, supervise
 
-    logging.basicConfig(
-        level=loaded.config.logging.level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    own_log.configure(loaded.config.logging.level, loaded.config.logging.format)
     try:
         return supervise(Command(path, os.environ, watch), loaded, ready)
     except StartError as error:
         raise Failure(f"gateway: {error}") from None
-
-
-def url(address: str) -> str:
-    """An address as it is typed into a browser; a unix socket as it is configured."""
-    return address if address.startswith("unix:") else f"http://{address}"
+    finally:
+        own_log.tick(last=True)

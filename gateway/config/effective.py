@@ -15,14 +15,16 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import PlainSerializer, PlainValidator, SecretStr
 
-from gateway.config import health, syntax, units
+from gateway.config import health, slo, syntax, units
 from gateway.config.complaints import Substituted
 from gateway.config.document import compose
 from gateway.config.fallback import WITHOUT_BODY, Fallback
 from gateway.config.fields import Section
 from gateway.config.health import BY_HTTP, Discover, Health, Percentile, StatusRange
 from gateway.config.listen import Https, Listen
+from gateway.config.logging import logged_share
 from gateway.config.model import Config
+from gateway.config.probes import Expect, Probe
 from gateway.config.route import Match
 from gateway.config.substitute import REFERENCE, Substitution
 from gateway.config.syntax import Address
@@ -55,7 +57,13 @@ def size_text(count: int) -> str:
 def share_text(part: float) -> str:
     """`20%`."""
     texts = (f"{part * 100:.{decimals}f}" for decimals in range(MOST_DIGITS + 1))
-    return next((text for text in texts if float(text) / 100 == part), f"{part * 100:.{MOST_DIGITS}f}") + "%"
+    return next((text for text in texts if float(f"{text}e-2") == part), f"{part * 100:.{MOST_DIGITS}f}") + "%"
+
+
+def percentile_number(part: float) -> float:
+    """`99`, `99.9`."""
+    number = round(part * 100, MOST_DIGITS)
+    return int(number) if number.is_integer() else number
 
 
 def rate_text(rate: Rate) -> str:
@@ -67,7 +75,7 @@ def rate_text(rate: Rate) -> str:
     )
 
 
-UNITS: dict[object, Callable[[Any], str]] = {
+UNITS: dict[object, Callable[[Any], object]] = {
     health.after: duration_text,
     units.duration: duration_text,
     units.positive_duration: duration_text,
@@ -75,7 +83,9 @@ UNITS: dict[object, Callable[[Any], str]] = {
     units.positive_size: size_text,
     units.size_or_none: size_text,
     units.share: share_text,
+    logged_share: share_text,
     units.positive_share: share_text,
+    slo.percentile: percentile_number,
 }
 """How a number is written, by what reads it."""
 OTHERWISE: dict[tuple[type[Section], str], Callable[[Any], object]] = {
@@ -87,6 +97,9 @@ FREE = frozenset(
         *((answer, name) for answer in (Fallback, Respond) for name in ("json_", "text", "headers")),
         *((edit, name) for edit in (HeaderEdit, QueryEdit) for name in ("set", "add")),
         (Health, "path"),
+        (Probe, "path"),
+        (Probe, "body"),
+        (Expect, "json_"),
         (Redirect, "to"),
     )
 )
@@ -232,7 +245,7 @@ class _Writer:
             case Path():
                 return self._relative(value)
             case None if field.name != "json_":
-                return "none" if field.write else "off"
+                return "none" if field.write is size_text else "off"
             case int() | float() if field.write:
                 return field.write(value)
             case str() if field.reveal and (shown := field.reveal(value)) != value:

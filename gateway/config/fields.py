@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -12,6 +13,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -155,6 +157,9 @@ HeaderName = Annotated[str, PlainValidator(syntax.header_name), _text(syntax.TOK
 SettableHeader = Annotated[str, PlainValidator(syntax.settable_header), _text(syntax.TOKEN.pattern)]
 IdentityHeader = Annotated[str, PlainValidator(syntax.identity_header), _text(syntax.TOKEN.pattern)]
 HeaderValue = Annotated[str, PlainValidator(syntax.header_value), _text()]
+SecretHeader = Annotated[SecretStr, BeforeValidator(syntax.header_value)]
+SecretHeaders = Annotated[dict[SettableHeader, SecretHeader], AfterValidator(syntax.each_header_once)]
+"""Their values are never shown: a credential that stands in the file itself is no less one."""
 HostName = Annotated[str, PlainValidator(syntax.hostname), _text()]
 HostPattern = Annotated[str, PlainValidator(syntax.host_pattern), _text()]
 PathPattern = Annotated[str, PlainValidator(path_pattern), _text("/.*")]

@@ -82,8 +82,17 @@ def unusable_pair(certificate: Path, key: Path) -> str:
     return ""
 
 
-class CertificatePair(Section):
-    """A certificate and its key, PEM files relative to this one. Renewed files are picked up while it runs."""
+def unusable_authorities(file: Path) -> str:
+    """Why nobody can be verified by what is in the file; "" when they can."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
+    except OSError:
+        return "is not a PEM file with certificates"
+    return ""
+
+
+class Pair(Section):
+    """A certificate and its key."""
 
     certificate: File
     """With the chain up to the authority behind it."""
@@ -95,6 +104,10 @@ class CertificatePair(Section):
         if reason := unusable_pair(self.certificate, self.key):
             refuse([(("certificate",), reason)])
         return self
+
+
+class CertificatePair(Pair):
+    """A certificate and its key, PEM files relative to this one. Renewed files are picked up while it runs."""
 
 
 class Https(Section):
@@ -122,11 +135,8 @@ class Https(Section):
             faults.append((("certificate",), reason))
         if self.client_ca is None and "client_certificate" in self.model_fields_set:
             faults.append((("client_certificate",), "has no effect without client_ca"))
-        if self.client_ca is not None:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self.client_ca)
-            except OSError:
-                faults.append((("client_ca",), "is not a PEM file with certificates"))
+        if self.client_ca is not None and (reason := unusable_authorities(self.client_ca)):
+            faults.append((("client_ca",), reason))
         refuse(faults)
         return self
 
@@ -134,6 +144,19 @@ class Https(Section):
     def pairs(self) -> list[tuple[Path, Path]]:
         """All certificates and their keys, the first of them for whoever asks for no name or an unknown one."""
         return [(self.certificate, self.key), *((pair.certificate, pair.key) for pair in self.certificates)]
+
+
+class AdminTls(Pair):
+    """TLS 1.2 and 1.3 for operators. Files are PEM, relative to this one; renewed ones are picked up while it runs."""
+
+    client_ca: File | None = None
+    """Authorities whose client certificates are as good as the token."""
+
+    @model_validator(mode="after")
+    def _authorities(self) -> Self:
+        if self.client_ca is not None and (reason := unusable_authorities(self.client_ca)):
+            refuse([(("client_ca",), reason)])
+        return self
 
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -156,6 +179,8 @@ class Listen(Section):
     """For operators: /metrics, /healthz, /readyz and the admin API. `off` for none."""
     admin_token: SecretStr | None = None
     """Asked for by the admin API (not by metrics and health). Without it the API answers this machine only."""
+    admin_tls: AdminTls | None = None
+    """Serve operators over TLS."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -174,6 +199,8 @@ class Listen(Section):
             taken |= set(named)
         if self.http is None and self.https is None:
             faults.append((("http",), "is off, and there is no listen.https: nobody could be served"))
+        if self.admin is None and self.admin_tls is not None:
+            faults.append((("admin_tls",), "has no effect without listen.admin"))
         if self.redirect_to_https is not None and (self.https is None or self.http is None):
             missing = "https" if self.https is None else "http"
             faults.append((("redirect_to_https",), f"has no effect without listen.{missing}"))
@@ -237,12 +264,3 @@ class Wire(Section):
     """From not being ready any more (SIGTERM) to accepting no more: what a load balancer needs to notice."""
     drain_timeout: Duration = 30.0
     """For requests under way when the gateway stops."""
-
-
-class Logging(Section):
-    """What is logged."""
-
-    access: Literal["json", "off"] = "json"
-    """One line for each request, or none."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important messages of the gateway itself that are written."""

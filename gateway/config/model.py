@@ -10,15 +10,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gateway.config.alerts import Alerts
 from gateway.config.auth import Auth, Signing
 from gateway.config.fallback import Fallback
 from gateway.config.fields import Fault, Flag, Folder, Name, Network, Or, Section, refuse, whole
 from gateway.config.limits import RateLimit, RouteConcurrency, Shedding, UpstreamConcurrency, Usage, UsageOrNone
-from gateway.config.listen import CertificatePair, Https, Listen, Logging, Store, Wire
+from gateway.config.listen import CertificatePair, Https, Listen, Store, Wire
+from gateway.config.logging import Logging
+from gateway.config.probes import Probe
+from gateway.config.probes import faults as probe_faults
 from gateway.config.providers import BearerProvider, Claims, IntrospectionProvider, JwtProvider
 from gateway.config.route import Match, Route
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
 from gateway.config.syntax import Address
+from gateway.config.tracing import Tracing
 from gateway.config.transform import Redirect
 from gateway.config.transform_checks import circles, clashes
 from gateway.config.units import Rate
@@ -102,8 +107,16 @@ class Config(Section):
     routes: tuple[Route, ...]
     """The most specific route that matches takes a request; their order means nothing."""
     logging: Logging = Logging()
+    probes: tuple[Probe, ...] = ()
+    """Requests to its own routes that the gateway makes now and then."""
+    alerts: Alerts = Alerts()
+    tracing: Tracing | None = None
+    """Record traces. Absent: none."""
     security_headers: Flag = False
     """Tell browsers to be careful: nosniff, who may frame pages, what other sites hear of addresses."""
+
+    reason_header: Flag = False
+    """Tell clients, in X-Gateway-Reason, why the gateway itself ended a request."""
 
     @model_validator(mode="after")
     def _inherited_body_limit(self) -> Self:
@@ -153,6 +166,11 @@ class Config(Section):
         if self.listen.proxy_protocol and not self.trusted_proxies:
             faults.append((("listen", "proxy_protocol"), "has no effect: trusted_proxies names nobody"))
         refuse(faults)
+        return self
+
+    @model_validator(mode="after")
+    def _probes_reach_a_route(self) -> Self:
+        refuse([*probe_faults(self.probes, self.routes, self.listen, self.trusted_proxies)])
         return self
 
     @model_validator(mode="after")

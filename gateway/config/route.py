@@ -29,7 +29,9 @@ from gateway.config.fields import (
 from gateway.config.health import Sticky
 from gateway.config.limits import Priority, RateLimit, RouteConcurrency
 from gateway.config.listen import DEFAULT_BODY_LIMIT
+from gateway.config.logging import LoggedShare
 from gateway.config.route_auth import ANY_METHOD, RouteAuth
+from gateway.config.slo import Slo
 from gateway.config.syntax import each_header_once
 from gateway.config.traffic import FaultInjection, Idempotency, Mirror, Split, sharing, split_faults
 from gateway.config.transform import Redirect, Respond, Transform
@@ -112,6 +114,10 @@ class Route(Section):
     """What is changed of requests and replies on their way."""
     compress: CompressOrNot = None
     """Compress replies for clients that accept it."""
+    log: LoggedShare = 1.0
+    """The share of its requests that have a line in the access log; problems always have one."""
+    slo: Slo | None = None
+    """What is promised of it: metrics count what breaks the promise, and alerts tell."""
     upstream: Text | None
     """The name of the upstream that answers."""
 

@@ -6,7 +6,8 @@ wrong without quoting a secret.
 
 import ipaddress
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 from gateway.config.complaints import cut, hint, show
 
@@ -55,6 +56,7 @@ OURS = frozenset(
 
 AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?", re.ASCII)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Named = TypeVar("Named", bound=Mapping[str, object])
 
 LONGEST_UNIX_PATH = 107
 """sockaddr_un on Linux."""
@@ -128,7 +130,7 @@ def identity_header(value: object) -> str:
     return str(value)
 
 
-def each_header_once(headers: dict[str, str]) -> dict[str, str]:
+def each_header_once(headers: Named) -> Named:
     """`headers`, unless two of their names differ by case alone. Raises ValueError."""
     seen = set()
     for name in headers:

@@ -103,8 +103,6 @@ def _report(path: Path, line: ErrorDetails, data: Any, report: Report) -> None:
         report(path[:-1], "is required", missing=str(path[-1]))
     elif kind == "too_short" and value:
         pass  # there are entries, but wrong ones, which have their own complaints
-    elif later.not_yet(Spot(path).pattern, value):
-        report(path, later.NOT_YET)
     else:
         written = _written(data, path)
         if isinstance(written, Substituted):

@@ -83,7 +83,7 @@ def share(value: object) -> float:
     found = re.fullmatch(SHARE, value, re.ASCII) if isinstance(value, str) else None
     if not found or float(found[1]) > 100:
         raise ValueError(f"{show(value)} is not a share from 0% to 100%")
-    return float(found[1]) / 100
+    return float(f"{found[1]}e-2")  # 99.9% is 0.999; divided by 100 it would be a bit more
 
 
 def positive_share(value: object) -> float:

@@ -139,8 +139,10 @@ def _is_scalar(node: yaml.Node) -> bool:
 
 
 def _in_json(trail: Trail) -> bool:
-    """Inside the `json` of an answer, the only value in which null means something."""
+    """Inside the `json` of an answer or of an expectation, the only values in which null means something."""
     path = _unwind(trail)
+    if path[:1] == ("probes",):
+        return path[2:4] == ("expect", "json")
     if path[:1] != ("routes",):
         return False
     return path[2:4] == ("respond", "json") or (path[2:3] == ("fallback",) and "json" in path[3:5])

@@ -99,8 +99,11 @@ METHOD_BYTES = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "
 class Heads(Protocol):
     """Writes the heads of requests to one target."""
 
-    def head(self, call: Call, target_host: bytes) -> bytes:
-        """The request's head for the upstream, complete with its framing."""
+    def head(self, call: Call, target_host: bytes, started: float = 0.0, told: bytes = b"") -> bytes:
+        """The request's head for the upstream, complete with its framing.
+
+        The try began at `started` (monotonic seconds); `told` are field lines of this try alone.
+        """
 
 
 class Forwarder:
@@ -127,8 +130,8 @@ class Forwarder:
         self._signer = signer
         self._audience = audience
 
-    def head(self, call: Call, target_host: bytes, told: bytes = b"") -> bytes:
-        """The request's head for the upstream, complete with its framing. `told` are field lines of this try alone."""
+    def head(self, call: Call, target_host: bytes, started: float = 0.0, told: bytes = b"") -> bytes:
+        """The request's head for the upstream, complete with its framing."""
         request = call.request
         host = self._fixed_host
         if host is None:
@@ -195,17 +198,35 @@ class TimedForwarder:
 
     __slots__ = ("_clock", "_forwarder", "_line", "_try_timeout")
 
-    def __init__(self, forwarder: Forwarder, header: bytes, try_timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(self, forwarder: Heads, header: bytes, try_timeout: float, clock: Callable[[], float]) -> None:
         self._forwarder = forwarder
         self._line = header.replace(b"%", b"%%") + b": %d\r\n"
         self._try_timeout = try_timeout
         self._clock = clock
 
-    def head(self, call: Call, target_host: bytes) -> bytes:
+    def head(self, call: Call, target_host: bytes, started: float = 0.0, told: bytes = b"") -> bytes:
         """The request's head for the upstream, complete with its framing."""
         left = min(self._try_timeout, call.deadline - self._clock())
         # Never 0, which many servers take for no limit at all.
-        return self._forwarder.head(call, target_host, self._line % max(1, int(left * 1000)))
+        return self._forwarder.head(call, target_host, started, told + self._line % max(1, int(left * 1000)))
+
+
+class TracedForwarder:
+    """Tells the target which span of which trace this very try is (W3C Trace Context).
+
+    `forwarder` must be one that drops the client's own (`identity`).
+    """
+
+    __slots__ = ("_forwarder",)
+
+    def __init__(self, forwarder: Heads) -> None:
+        self._forwarder = forwarder
+
+    def head(self, call: Call, target_host: bytes, started: float = 0.0, told: bytes = b"") -> bytes:
+        """The request's head for the upstream, complete with its framing."""
+        if call.trace is not None:  # else it began before traces were switched on
+            told += call.trace.lines(started)
+        return self._forwarder.head(call, target_host, started, told)
 
 
 def plain(name: bytes) -> bytes:

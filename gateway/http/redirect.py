@@ -18,4 +18,5 @@ def to_https(call: Call, port: int) -> Reply:
         raise Refused("bad_request", 400, "this service is served over https only")
     name = host[: host.index("]") + 1] if host.startswith("[") else host.partition(":")[0]
     authority = name if port == HTTPS else f"{name}:{port}"
+    call.reason = "https_redirect"
     return Reply(308, [(b"location", b"https://%b%b" % (authority.encode("latin-1"), path))])

@@ -69,6 +69,8 @@ def _address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    if "%" in text:
+        return None  # the zone of a link (RFC 4007): it may be any text, and means something on one machine alone
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -152,8 +152,14 @@ class Gates:
         return gate
 
 
-def limited(name: str, gate_of: Callable[[Call], Gate], clock: Callable[[], float] = time.monotonic) -> Layer:
-    """Let a call go on when there is a place for it in `gate_of(call)`; `name` is for the hop.
+def limited(
+    name: str,
+    gate_of: Callable[[Call], Gate],
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    stage: str = "concurrency",
+) -> Layer:
+    """Let a call go on when there is a place for it in `gate_of(call)`; `stage` and `name` are for the hop.
 
     Raises Shed where there is none. Only calls that found the gate full report a hop.
     """
@@ -164,7 +170,7 @@ def limited(name: str, gate_of: Callable[[Call], Gate], clock: Callable[[], floa
         try:
             outcome = await gate.enter(call.deadline - started)
         finally:
-            call.hops.append(Hop("concurrency", name, outcome, started, clock() - started))
+            call.hops.append(Hop(stage, name, outcome, started, clock() - started))
         if outcome != QUEUED:
             raise Shed("overloaded", 503, DETAIL, retry_after=RETRY_AFTER)
 

@@ -1,7 +1,7 @@
 """From the configuration to meters, limits and rooms, and to the store that counts."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from gateway.config.limits import CALENDAR, RateLimit, Tier
 from gateway.config.model import Config
@@ -16,25 +16,12 @@ from gateway.limits.keys import key_of
 from gateway.limits.lease import LeasedStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.meter import Meter
+from gateway.limits.names import limits
 from gateway.limits.shedding import Shedding
 from gateway.limits.sliding_window import SlidingWindow
 from gateway.limits.store import RateStore
 from gateway.parts import Parts
 from gateway.pipe import Layer
-
-
-def named(config: Config, route: str, entry: str | RateLimit, number: int) -> tuple[str, RateLimit]:
-    """A limit of a route with its name, which inline ones get from the route and their place."""
-    return (entry, config.rate_limits[entry]) if isinstance(entry, str) else (f"{route}-{number + 1}", entry)
-
-
-def limits(config: Config) -> Iterator[tuple[str, RateLimit]]:
-    """All limits of all routes, with their names."""
-    yield from config.rate_limits.items()
-    for route in config.routes:
-        for number, entry in enumerate(route.rate_limit):
-            if not isinstance(entry, str):
-                yield named(config, route.name, entry, number)
 
 
 def limit(name: str, settings: RateLimit) -> Limit:

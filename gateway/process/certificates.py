@@ -38,9 +38,11 @@ class Certificates:
     """Those of one configuration."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
-        https = config.listen.https
+        https, admin = config.listen.https, config.listen.admin_tls
         self._pairs = https.pairs if https is not None else []
-        self._ca = [https.client_ca] if https is not None and https.client_ca is not None else []
+        if admin is not None:
+            self._pairs.append((admin.certificate, admin.key))
+        self._ca = [each.client_ca for each in (https, admin) if each is not None and each.client_ca is not None]
         self._clock = clock
         self._warned = 0.0
         self._stamps = self._seen = stamps(self._files())

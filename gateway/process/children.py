@@ -7,17 +7,19 @@ the middle of one would carry half of it along. The process must have no other t
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 from gateway.process.link import Link, LinkLostError, Message, pair
+
+log = logging.getLogger("gateway.process")
 
 HearChild = Callable[["Child", Message], Awaitable[Message | None]]
 """What the supervisor does with a child's message."""
@@ -189,7 +191,7 @@ class Nursery:
             close()
             status = life(theirs)
         except BaseException:
-            traceback.print_exc()
+            log.exception("a process failed")
         finally:
             sys.stderr.flush()
             os._exit(status)  # what the parent wants to do at its end is none of our business

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger("gateway.process")
@@ -22,6 +22,20 @@ class Chores:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def repeat(self, work: Callable[[], Awaitable[None]], pause: float, name: str, first: float = 0.0) -> None:
+        """Do `work` for ever, `pause` seconds apart, from `first` seconds on. A failure is told, and is not the end."""
+
+        async def again() -> None:
+            await asyncio.sleep(first)
+            while True:
+                try:
+                    await work()
+                except Exception:  # out of descriptors or memory for a moment: the next time may be a better one
+                    log.exception("%s failed", name)
+                await asyncio.sleep(pause)
+
+        self.start(again(), name)
 
     def cancel(self) -> None:
         """End all of them."""

@@ -24,6 +24,11 @@ def beside(records: Path) -> Path:
     return records.with_name("notices")
 
 
+def reports_beside(records: Path) -> Path:
+    """The socket on which workers tell the operator process about requests."""
+    return records.with_name("reports.sock")
+
+
 MEMORY = Path("/dev/shm")  # noqa: S108 - no file of a known name is made there: mkdtemp
 """Where Linux keeps files in memory; writable also where a container's root is not."""
 

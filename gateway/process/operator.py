@@ -6,11 +6,13 @@ It holds no state of its own worth keeping: the supervisor starts it anew when i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +20,29 @@ from gateway.admin.transitions import Transitions
 from gateway.auth.ledger import Ledger
 from gateway.config.effective import effective
 from gateway.config.model import Config, JwtProvider
+from gateway.logs import own_log
+from gateway.process.admin_listener import AdminListener
 from gateway.process.chores import Chores
-from gateway.process.instance import beside
-from gateway.process.link import Link, Message
+from gateway.process.instance import beside, reports_beside
+from gateway.process.link import Link, LinkLostError, Message
 from gateway.process.loops import run
+from gateway.process.mailbox import Mailbox
+from gateway.process.monitoring import Monitoring
 from gateway.process.notices import NoticeBoard
 from gateway.process.parcel import unpack
 from gateway.process.record_keeper import RecordKeeper
 from gateway.process.watching import Watching
-from gateway.telemetry.cells import Summary
+from gateway.telemetry.cells import SharedCells, Summary, Totals
 from gateway.telemetry.collector import MetricsCollector, Snapshot
-from gateway.telemetry.exposition import registry_of
+from gateway.telemetry.exposition import Scrape
 from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP, Metrics
 from gateway.telemetry.tally import Readings
 from gateway.telemetry.usage import UsageKeeper
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.admin.newcomers import Newcomers
     from gateway.telemetry.usage_store import UsageStore
 
 log = logging.getLogger("gateway.operator")
@@ -44,7 +53,16 @@ RELOAD_WITHIN = 60.0
 LOOK = 1.0
 """Seconds between two looks at what circuits did, and at what is over."""
 
+ERRORS_TOLD = 50
+"""Once a second, to every dashboard."""
+
+HEARD_WITHIN = 5.0
+"""Seconds in which the supervisor hears why this process cannot begin."""
+
 TRANSITIONS = "gateway_breaker_transitions_total"
+
+OWN = "operator"
+"""Its own set of metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,7 @@ class Post:
 
 def operate(link: socket.socket, post: Post) -> int:
     """The life of the operator, to its exit status."""
+    own_log.begin("operator")
     return run(Operator(link, post).live())
 
 
@@ -83,12 +102,15 @@ class Operator:
         self._records = RecordKeeper(post.records)
         self._embedded_store = post.embedded_store
         self._usage = UsageKeeper()
-        self._families = {family.name: family for family in Metrics().families}
+        self.metrics = Metrics(SharedCells(post.cells / OWN))
+        self._families = {family.name: family for family in self.metrics.families}
+        self._monitoring = Monitoring(self.metrics, self.readings, self.reasons, lambda: self._snapshot)
         self.board = NoticeBoard(beside(post.records))
         self._watching = Watching(self.board.post, self.board.current)
+        self.mailbox = Mailbox(reports_beside(post.records), self.board.post, self._working)
         self.transitions = Transitions()
         self.jwks: bytes | None = None
-        self.registry = registry_of(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot))
+        self.scrape = Scrape(MetricsCollector(self._summary, self._live_sets, lambda: self._snapshot).read)
 
     async def live(self) -> int:
         """Answer until the supervisor says `finish`, or is gone."""
@@ -96,24 +118,40 @@ class Operator:
         from aiohttp import web
 
         from gateway.admin.app import admin_app
+        from gateway.admin.newcomers import IDLE, Newcomers
 
         self._link.open(asyncio.get_running_loop())
+        self.mailbox.open()
         # Scrapes are short: one that lasts longer than a second must not hold up the end of the process.
-        runner = web.AppRunner(admin_app(self), access_log=None, shutdown_timeout=1.0)
+        # It has a traceback for whatever clients do wrong; what the application does wrong, that tells itself.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+        app, newcomers = admin_app(self), Newcomers()
+        app.middlewares.insert(0, newcomers.hearing())
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE)
         await runner.setup()
-        self._runner = runner
+        self._listener = AdminListener(runner)
         await self._configure(self._config)
-        await self._listen(self._admin)
-        self._chores.start(self._look_at_circuits(), "look-at-circuits")
+        try:
+            await self._listener.configure(self._config)
+        except OSError as error:
+            with contextlib.suppress(LinkLostError, TimeoutError):
+                await self._link.ask({"do": "failed", "reason": f"listen.admin_tls: {error}"}, HEARD_WITHIN)
+            return 1
+        await self._listener.listen(self._admin)
+        self._chores.repeat(self._look_at_circuits, LOOK, "look-at-circuits")
+        self._chores.repeat(partial(self._dismiss, newcomers, runner), LOOK, "dismiss-newcomers")
         self._link.tell({"do": "ready"})
         await self._leaving.wait()
         self._chores.cancel()
         await self._watching.close()
+        await self._monitoring.close()
+        self.mailbox.close()
         await runner.cleanup()
         await self._records.close()
         await self._usage.close()
         if self._checking is not None:
             self._checking.cancel()
+        own_log.tick(last=True)
         return 0
 
     # -- gateway.admin.app.Instance ------------------------------------------------------------------
@@ -142,9 +180,27 @@ class Operator:
         return self._usage.store
 
     def readings(self, *names: str) -> Mapping[str, Readings]:
-        families = [self._families[name] for name in names if name in self._families]
-        totals = self._summary.collect(families, self._live_sets())
+        totals = self.totals(*names)
         return {name: {labels: cells[0] for labels, cells in totals.get(name, {}).items()} for name in names}
+
+    def totals(self, *names: str) -> Totals:
+        families = [self._families[name] for name in names if name in self._families]
+        return self._summary.collect(families, self._live_sets())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def watched(self) -> dict[str, Any]:
+        recent = self.mailbox.recent
+        problems = {"errors": recent.errors(limit=ERRORS_TOLD), "slowest": recent.slowest(self.mailbox.clock())}
+        return {**problems, "probes": self.probes(), "alerts": self.alerts()}
+
+    def probes(self) -> list[dict[str, Any]]:
+        return self._monitoring.probes()
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return self._monitoring.alerts()
 
     @property
     def settings(self) -> Config:
@@ -159,17 +215,29 @@ class Operator:
     async def drain(self) -> None:
         self._link.tell({"do": "stop"})
 
+    def trusts(self, context: object) -> bool:
+        return self._listener.trusts(context)
+
+    async def set_log_level(self, level: str) -> None:
+        self._link.tell({"do": "log_level", "level": level})  # first: it must not be in force here alone
+        own_log.set_level(level)
+
     # -- what the supervisor says --------------------------------------------------------------------
 
     async def _hear(self, message: Message, descriptors: list[int]) -> Message | None:
         match message["do"]:
             case "snapshot":
                 self._snapshot = message["snapshot"]
+                self._monitoring.heard()
             case "config":
                 self._embedded_store = message["embedded_store"]
                 await self._configure(unpack(descriptors[0]))
+                await self._secure()
+                own_log.configure(self._config.logging.level, self._config.logging.format)
             case "listen":
-                await self._listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
+                await self._listener.listen(socket.socket(fileno=descriptors[0]) if descriptors else None)
+            case "certificates":
+                await self._listener.configure(self._config)
             case "hold":
                 self._records.ledger.hold(message["held"])
             case "finish":
@@ -186,29 +254,38 @@ class Operator:
         self.jwks = published(config)
         self.board.keep_to(config)
         self._watching.configure(config)
+        self._monitoring.configure(config)
         await self._records.keep(config)
         await self._usage.keep(config, self._embedded_store)
         self._check_names()
 
-    async def _listen(self, sock: socket.socket | None) -> None:
-        """Answer on this socket, and no longer on another."""
-        from aiohttp import web
-
-        for site in list(self._runner.sites):
-            await site.stop()
-        if sock is not None:
-            await web.SockSite(self._runner, sock).start()
+    async def _secure(self) -> None:
+        """Show operators the certificates that the configuration now in force has."""
+        try:
+            await self._listener.configure(self._config)
+        except OSError as error:  # the files have changed since they were checked
+            log.error("listen.admin_tls cannot be used: %s", error)
+            if not self._listener.secure:
+                self._leave()  # nothing goes in the clear that should not: a successor tries again
 
     async def _look_at_circuits(self) -> None:
         """Note what they did since the last look, and take down what is over."""
-        while True:
-            # In a thread: a scrape that reads all metrics holds them for longer than a health check may wait.
-            counted = await asyncio.to_thread(self.readings, TRANSITIONS)
-            self.transitions.note(counted[TRANSITIONS], time.time())
-            self.board.tick()
-            await asyncio.sleep(LOOK)
+        # In a thread: a scrape that reads all metrics holds them for longer than a health check may wait.
+        counted = await asyncio.to_thread(self.readings, TRANSITIONS)
+        self.transitions.note(counted[TRANSITIONS], time.time())
+        self.board.tick()
+        self.metrics.log_suppressed.child().inc(own_log.tick())
+
+    async def _dismiss(self, newcomers: Newcomers, runner: web.AppRunner) -> None:
+        if runner.server is not None:
+            newcomers.dismiss(runner.server.connections)
 
     def _live_sets(self) -> Collection[str]:
+        """Whose gauges count."""
+        return [OWN, *self._working()]
+
+    def _working(self) -> Collection[str]:
+        """The workers' sets."""
         live: list[str] = self._snapshot["live"]
         return live
 

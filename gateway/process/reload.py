@@ -17,6 +17,7 @@ from gateway.config.complaints import Complaint, ConfigError
 from gateway.config.loading import Loaded, read
 from gateway.config.warnings import warnings
 from gateway.http.sockets import ListenError
+from gateway.logs import own_log
 from gateway.process.certificates import Certificates
 from gateway.process.children import Child, ChildError
 from gateway.process.link import Message
@@ -144,7 +145,7 @@ class Reload:
             await supervisor.crew.resize()
         except ChildError as error:
             log.error("a further worker cannot begin: %s", error)
-        logging.getLogger().setLevel(loaded.config.logging.level.upper())
+        own_log.configure(loaded.config.logging.level, loaded.config.logging.format)
 
 
 def kept(plan: Plan) -> dict[str, tuple[int, bool]]:

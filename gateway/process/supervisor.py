@@ -19,6 +19,7 @@ from pathlib import Path
 from gateway.config.loading import Loaded
 from gateway.config.warnings import warnings
 from gateway.http.sockets import ListenError
+from gateway.logs import own_log
 from gateway.process.certificates import Certificates, stamps
 from gateway.process.children import Child, ChildError, Nursery
 from gateway.process.chores import Chores
@@ -32,6 +33,7 @@ from gateway.process.store import StoreServerError
 from gateway.process.store_keeper import StoreKeeper
 from gateway.process.succession import RECORDS, announce_ready, successor
 from gateway.process.system import allow_files, terminal_is_gone
+from gateway.telemetry.audit import audit
 from gateway.telemetry.collector import LastReload, Snapshot
 
 log = logging.getLogger("gateway.supervisor")
@@ -156,9 +158,17 @@ class Supervisor:
         plan = self.listening.current
         urls = [f"{'https' if secure else 'http'}://{name}" if not name.startswith("unix:") else name
                 for name, (_, secure) in plan.clients.items()]  # fmt: skip
-        self._announce(urls, plan.admin.address if plan.admin is not None else None)
+        self._announce(urls, self._admin_url())
         notify("READY=1", self._command.environ)
         announce_ready(self._command.environ)
+
+    def _admin_url(self) -> str | None:
+        admin, tls = self.listening.current.admin, self.loaded.config.listen.admin_tls
+        if admin is None:
+            return None
+        if admin.address.startswith("unix:"):
+            return admin.address
+        return f"{'https' if tls is not None else 'http'}://{admin.address}"
 
     # -- what the outside asks for -------------------------------------------------------------------
 
@@ -186,13 +196,15 @@ class Supervisor:
         if terminal_is_gone():
             self._told_to_stop(signal.SIGINT)
         else:
-            self._chores.start(self.reload(), "reload")
+            self._chores.start(self._reload_by_signal(), "reload")
 
     async def hear(self, child: Child, message: Message) -> Message | None:
         """What the operator process passes on from its callers."""
         match message["do"]:
             case "reload":
                 return await self.reload()
+            case "log_level":
+                self._set_log_level(message["level"])
             case "stop" if not self._stopping.done():
                 self._stopping.set_result(True)
         return None
@@ -214,6 +226,16 @@ class Supervisor:
         self._last_reload = {"ok": ok, "at": time.time() if ok else self._last_reload["at"]}
         self.publish()
         return outcome
+
+    async def _reload_by_signal(self) -> None:
+        outcome = await self.reload()
+        audit(event="reload", by="signal", reloaded=outcome["reloaded"])
+
+    def _set_log_level(self, level: str) -> None:
+        """Here, so that whoever is born later has it, too; and in those who live."""
+        own_log.set_level(level)
+        for child in self.crew.workers.values():  # also those born a moment ago, who are not ready yet
+            child.tell({"do": "log_level", "level": level})
 
     async def _hand_over(self) -> None:
         """SIGUSR2: start the installed version beside this one, on the same sockets; then leave."""
@@ -256,6 +278,8 @@ class Supervisor:
             "certificates": self.certificates.ends,
             "live": sorted(self.instance.live),
             "started": self._started,
+            "draining": self._stopping.done(),
+            "clients": [(address, secure) for address, (_, secure) in self.listening.current.clients.items()],
         }
 
     def publish(self) -> None:
@@ -300,6 +324,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK / 2 if self._command.watch else LOOK)
             self.certificates.warn()
+            own_log.tick()
             if self._command.watch and (now := stamps(self.loaded.files)) != seen:
                 await self.reload()
                 # What was read is as old as `now`; only of files that are named for the first time we know no better.
@@ -309,7 +334,8 @@ class Supervisor:
 
     async def _renew(self) -> None:
         async with self.crew.steady:
-            asked = [child.ask({"do": "certificates"}, RENEW_WITHIN) for child in self.crew.ready]
+            shown_by = [*self.crew.ready, *([self.crew.operator] if self.crew.operator is not None else [])]
+            asked = [child.ask({"do": "certificates"}, RENEW_WITHIN) for child in shown_by]
             answers = await asyncio.gather(*asked)
         failed = {answer["failed"] for answer in answers if "failed" in answer}
         for reason in failed:

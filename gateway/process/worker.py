@@ -10,9 +10,8 @@ import contextlib
 import gc
 import logging
 import socket
-import ssl
 import sys
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,20 +20,21 @@ from gateway.auth.records import Records
 from gateway.config.model import Config
 from gateway.http.server import Limits, Server
 from gateway.http.sockets import Group
-from gateway.http.tls import server_context
-from gateway.parts import content
+from gateway.logs import own_log
+from gateway.logs.line_writer import LineWriter
 from gateway.process.chores import Chores
-from gateway.process.instance import beside
+from gateway.process.instance import beside, reports_beside
 from gateway.process.link import Link, LinkLostError, Message
+from gateway.process.listener_tls import ListenerTls, listener_tls
 from gateway.process.loops import run
 from gateway.process.notices import NoticesReader
 from gateway.process.parcel import unpack
 from gateway.runtime import Runtime
 from gateway.telemetry.cells import SharedCells
-from gateway.telemetry.line_writer import LineWriter
 from gateway.telemetry.loop_lag import LoopLag
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.process import ProcessUsage
+from gateway.telemetry.reports import Reports
 from gateway.telemetry.tally import Children, Counter
 from gateway.telemetry.usage import REPORT_EVERY, UsageCounter, UsageReporter
 
@@ -80,16 +80,6 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerTls:
-    """What the listeners for TLS show their clients, and what it was made of."""
-
-    certificates: Hashable = None
-    clients: Hashable = None
-    """Who is trusted as a client."""
-    context: ssl.SSLContext | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Prepared:
     """What the next `commit` puts into service."""
 
@@ -100,6 +90,7 @@ class Prepared:
 
 def work(link: socket.socket, post: Post) -> int:
     """The life of a worker, to its exit status."""
+    own_log.begin("worker")
     return run(Worker(link, post).live())
 
 
@@ -116,6 +107,9 @@ class Worker:
         self._records = Records(post.records)
         self._notices = NoticesReader(beside(post.records))
         self._usage = UsageReporter(UsageCounter())
+        self._reports = Reports(
+            reports_beside(post.records), post.cells.name, self._metrics.reports_dropped.child().inc
+        )
         self._world = World(
             self._metrics,
             self._writer,
@@ -123,6 +117,8 @@ class Worker:
             post.embedded_store,
             records=self._records,
             usage=self._usage.counter,
+            reports=self._reports,
+            later=later,
         )
         self._prepared: Prepared | None = None
         self._leaving = asyncio.Event()
@@ -135,6 +131,7 @@ class Worker:
             "commit": self._commit,
             "abort": self._abort,
             "certificates": self._renew_certificates,
+            "log_level": self._set_log_level,
             "drain": self._drain,
         }
 
@@ -151,7 +148,7 @@ class Worker:
             with contextlib.suppress(LinkLostError, TimeoutError):
                 await self._link.ask({"do": "failed", "reason": str(error)}, HEARD_WITHIN)
             return 1
-        self._runtime.heed(self._notices.notices)
+        self._heed()
         self._server = Server(
             self._runtime.handler,
             limits_of(self._config),
@@ -181,13 +178,16 @@ class Worker:
     async def _end(self) -> None:
         self._keep_sockets({})  # and no longer held open: from here on connections are refused
         await self._server.close()
+        self._runtime.catch_up()
         self._tick()
         self._chores.cancel()
         await self._usage.finish(self._config, self._world.embedded_store)
         await self._runtime.close()
+        self._reports.close()
         self._link.close()
         await asyncio.to_thread(self._writer.close)
         self._count(self._metrics.access_log_dropped, self._writer.dropped)
+        self._metrics.log_suppressed.child().inc(own_log.tick(last=True))
 
     # -- what the supervisor says --------------------------------------------------------------------
 
@@ -230,11 +230,11 @@ class Worker:
         old, new, self._prepared = self._runtime, self._prepared, None
         self._config, self._runtime = new.config, new.runtime
         self._records.expected = new.config.shares_records
-        self._runtime.heed(self._notices.notices)
+        self._heed()
         self._runtime.start()
         self._serve_as_configured(new.tls)
         self._keep_sockets(message["listeners"])
-        logging.getLogger().setLevel(new.config.logging.level.upper())
+        own_log.configure(new.config.logging.level, new.config.logging.format)
         self._chores.start(old.retire(new.runtime), "retire")
         return {}
 
@@ -252,6 +252,9 @@ class Worker:
         except (OSError, ValueError) as error:
             return {"failed": str(error)}
         return {}
+
+    async def _set_log_level(self, message: Message, _: list[int]) -> None:
+        own_log.set_level(message["level"])
 
     async def _drain(self, _: Message, __: list[int]) -> None:
         self._leave()
@@ -303,9 +306,12 @@ class Worker:
         self._metrics.loop_lag.replace({(): self._lag.worst})
         if self._runtime.shedding is not None:
             self._runtime.shedding.tick(self._lag.latest)
+        self._reports.flush()
         self._metrics.connections.replace({(name,): float(count) for name, count in self._server.open.items()})
+        self._metrics.connections_limit.replace({(): float(self._server.limits.connections)})
         self._count(self._metrics.handshake_failures, self._server.handshake_failures)
         self._count(self._metrics.access_log_dropped, self._writer.dropped)
+        self._metrics.log_suppressed.child().inc(own_log.tick())
 
     def _count(self, metric: Children[Counter], total: int) -> None:
         """Bring a metric up to what somebody else has counted in this process."""
@@ -336,13 +342,23 @@ class Worker:
         while True:
             await asyncio.sleep(NOTICES_LOOK)
             if await self._notices.look():
-                self._runtime.heed(self._notices.notices)
+                self._heed()
+
+    def _heed(self) -> None:
+        """Do as the notices say."""
+        self._runtime.heed(self._notices.notices)
+        self._reports.tail(self._notices.notices.tail_until)
 
     async def _report_usage(self) -> None:
         """Bring to the store what the observers have counted."""
         while True:
             await self._usage.report(self._config, self._world.embedded_store)
             await asyncio.sleep(REPORT_EVERY)
+
+
+def later(seconds: float, do: Callable[[], None]) -> object:
+    """In the loop that runs."""
+    return asyncio.get_running_loop().call_later(seconds, do)
 
 
 def limits_of(config: Config) -> Limits:
@@ -358,19 +374,6 @@ def limits_of(config: Config) -> Limits:
         idle_timeout=wire.idle_timeout,
         drain_timeout=wire.drain_timeout,
     )
-
-
-def listener_tls(config: Config, now: ListenerTls) -> ListenerTls:
-    """For the listeners of `config`; the same as `now` if nothing has changed, files included. Raises OSError."""
-    https = config.listen.https
-    if https is None:
-        return ListenerTls()
-    certificates = tuple(content(file) for pair in https.pairs for file in pair)
-    clients = content(https.client_ca), https.client_certificate
-    if (certificates, clients) == (now.certificates, now.clients):
-        return now
-    required = https.client_certificate == "required"
-    return ListenerTls(certificates, clients, server_context(https.pairs, https.client_ca, required=required))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from gateway.config.model import Fallback as FallbackConfig
 from gateway.config.model import Retry as RetryConfig
 from gateway.config.model import Upstream as UpstreamConfig
 from gateway.config.traffic import FaultInjection
-from gateway.exchange import Target
+from gateway.exchange import Call, Target
 from gateway.pipe import Layer, Send
 from gateway.resilience.breaker import ALWAYS, Breaker, Circuit, SlowCalls, State
 from gateway.resilience.budget import RetryBudget
@@ -20,7 +20,7 @@ from gateway.resilience.fallback_answers import FIELDS
 from gateway.resilience.fault import Fault
 from gateway.resilience.hedge import Percentile, hedge
 from gateway.resilience.quota import QuotaPause
-from gateway.resilience.retry import RetryPolicy
+from gateway.resilience.retry import RetryPolicy, retry
 from gateway.transform.answer import content
 
 log = logging.getLogger("gateway.resilience")
@@ -36,6 +36,17 @@ def retry_policy(settings: RetryConfig) -> RetryPolicy:
         cap=settings.backoff.max,
         replay_limit=settings.replay_limit,
     )
+
+
+def retrying(
+    settings: UpstreamConfig, budget: RetryBudget, elsewhere: Callable[[Call], bool], clock: Callable[[], float]
+) -> Layer | None:
+    """More tries after one that failed; `elsewhere` tells whether the next would go to another target."""
+    wanted = settings.retry
+    if wanted.attempts == 1 and not wanted.attempts_header:
+        return None
+    policy = retry_policy(wanted)
+    return retry(policy, budget, elsewhere=elsewhere, attempts_header=wanted.attempts_header, clock=clock)
 
 
 def hedging(name: str, settings: UpstreamConfig, budget: RetryBudget, clock: Callable[[], float]) -> Layer | None:

@@ -77,6 +77,7 @@ class Answers:
             reply = entry.reply(failed) if isinstance(entry, Static) else await _ask(entry, failed, start)
             if reply is not None:
                 took = self._clock() - started
+                call.reason = "fallback"
                 call.hops.append(Hop("fallback", reply.fallback, failed.reason, started, took, waited=False))
                 return reply
         call.added = added  # what the road has said that failed first

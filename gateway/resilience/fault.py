@@ -71,6 +71,7 @@ def fault(
                 await wait(call)
             if not status:
                 return await send(call)
+            call.reason = "fault"
             call.hops.append(Hop("fault", call.route, "abort", clock(), 0.0, waited=False))
             return reply_to(GatewayError("fault", status), call.id)
 

@@ -109,7 +109,7 @@ class Exchange:
         """The reply of the upstream, or the one that it has given before. Raises Refused."""
         begun = await self._begin(call, claim)
         if begun is not State.NEW:
-            return _again(begun)
+            return _again(call, begun)
         call.repeatable = True
         call.deadline = min(call.deadline, self._clock() + self._terms.patience)
         task = self._background.start(self._carry_out(call, claim))
@@ -195,10 +195,11 @@ def _left(task: "asyncio.Task[Reply | Exception]") -> None:
         log.error("a request that its client had left failed inside the gateway", exc_info=outcome)
 
 
-def _again(begun: Begun) -> Reply:
+def _again(call: Call, begun: Begun) -> Reply:
     """What a repetition gets. Raises Refused."""
     match begun:
         case Answer():
+            call.reason = "replayed"
             kept = tuple(field for field in begun.headers if field[0] != REPLAYED)
             return replace(begun, headers=(*kept, (REPLAYED, b"true"))).reply()
         case State.MISMATCH:

@@ -37,7 +37,7 @@ REPLY_LIMIT = 1024 * 1024
 class Copies:
     """The copies of one route that are under way."""
 
-    __slots__ = ("_clock", "_done", "_most", "_tasks", "_to", "upstream")
+    __slots__ = ("_clock", "_done", "_most", "_seen", "_tasks", "_to", "upstream")
 
     def __init__(
         self,
@@ -46,13 +46,18 @@ class Copies:
         done: Callable[[str], None],
         clock: Callable[[], float],
         most: int = MOST,
+        seen: Callable[[Call, Hop], None] | None = None,
     ) -> None:
-        """`to` is the upstream's road. `done` hears how each ended: 2xx (the reply's class), failed, skipped."""
+        """`to` is the upstream's road. `done` hears how each ended: 2xx (the reply's class), failed, skipped.
+
+        `seen` gets each copy at its end, with what became of it, for the trace.
+        """
         self.upstream = upstream
         self._to = to
         self._done = done
         self._clock = clock
         self._most = most
+        self._seen = seen
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -84,7 +89,7 @@ class Copies:
         self._done("skipped")
 
     async def _send(self, copy: Call) -> None:
-        outcome = "failed"
+        outcome, started = "failed", self._clock()
         try:
             copy.request = _marked(copy.request)
             reply = await self._to(copy)
@@ -96,6 +101,8 @@ class Copies:
         except Exception:
             log.exception("the copy of request %s for %s failed inside the gateway", copy.id, self.upstream)
         self._done(outcome)
+        if self._seen is not None:
+            self._seen(copy, Hop("mirror", self.upstream, outcome, started, self._clock() - started, waited=False))
 
     async def _read_to_end(self, body: Stream, deadline: float) -> None:
         """Within bounds; a silence is bounded by the connection it comes from (`timeouts.idle`)."""
@@ -139,6 +146,7 @@ def _copied(call: Call, deadline: float) -> Call:
     copy.removed = call.removed
     copy.caller = call.caller
     copy.deadline = deadline
+    copy.trace = call.trace  # spans of its own within it: their ids follow from when its tries begin
     return copy
 
 

@@ -87,6 +87,10 @@ class Versions:
         }
         self.retiring = frozenset(settings.retiring)
         """Those whose callers are counted."""
+        self.sunsets = {
+            name: _seconds(each.sunset) for name, each in settings.retiring.items() if each.sunset is not None
+        }
+        """When they end, by name; Unix time."""
         self._default = self._of[settings.default] if settings.default is not None else None
         self._readers = [(place, _reader(place, settings)) for place in places if place in ("header", "query")]
         self._media_type = MediaType(settings.media_type) if settings.media_type and "media_type" in places else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypedDict
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.telemetry.cells import Summary
+from gateway.telemetry.exemplars import SUFFIX, Exemplar, newest
 from gateway.telemetry.exposition import build_info, family_of
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Family, Readings
+from gateway.telemetry.rendering import Reading
+from gateway.telemetry.tally import Family, Labels, Readings
 
 
 class Workers(TypedDict):
@@ -58,6 +60,9 @@ class Snapshot(TypedDict):
     """The sets of metrics that belong to living workers."""
     started: float
     """Unix seconds."""
+    draining: bool
+    clients: list[tuple[str, bool]]
+    """Where clients are served: addresses with their real ports, and whether they speak TLS."""
 
 
 Read = Callable[[Snapshot, float], Readings]
@@ -115,7 +120,7 @@ INSTANCE: tuple[tuple[Family, Read], ...] = (
 
 
 class MetricsCollector(Collector):
-    """For prometheus-client, in the operator process."""
+    """Of the operator process: for scrapes, and for prometheus-client."""
 
     def __init__(
         self,
@@ -130,13 +135,22 @@ class MetricsCollector(Collector):
         self._snapshot = snapshot  # None until the supervisor has spoken
         self._clock = clock
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, for prometheus-client."""
+        for reading in self.read():
+            yield family_of(*reading)
+
+    def read(self) -> Iterator[Reading]:
         """All metrics. Runs in the thread of the scrape."""
-        totals = self._summary.collect(self._families, self._live())
-        for family in self._families:
-            yield family_of(family, totals[family.name])
+        for family, series in self._summary.read(self._families, self._live()):
+            yield Reading(family, series, self._exemplars(family))
         yield build_info()
         known, now = self._snapshot(), self._clock()
         for family, read in INSTANCE:
             readings = read(known, now) if known is not None else {}
-            yield family_of(family, {labels: [value] for labels, value in readings.items()})
+            yield Reading(family, {labels: [value] for labels, value in readings.items()})
+
+    def _exemplars(self, family: Family) -> Mapping[Labels, Sequence[Exemplar | None]]:
+        if family.kind != "histogram":
+            return {}
+        return {labels: newest(runs) for labels, runs in self._summary.each(family.name + SUFFIX)}

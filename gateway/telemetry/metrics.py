@@ -6,13 +6,15 @@ is `tally.py`; what all processes say together, and what only the supervisor kno
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.telemetry.exemplars import Exemplars
 from gateway.telemetry.exposition import build_info, family_of, registry_of
+from gateway.telemetry.rendering import Reading
 from gateway.telemetry.tally import Cells, Children, Counter, Family, Gauges, Histogram, Labels, Storage, Way
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -65,6 +67,10 @@ class Metrics(Collector):
         """Count a transition."""
         self.breaker_transitions.child(upstream, self.named(target), to).inc()
 
+    def asked(self, provider: str, request: str, outcome: str, took: float) -> None:
+        """Observe a wait of `took` seconds for an issuer."""
+        self.issuer_duration.child(provider, request, outcome).observe(took)
+
     def ejected(self, upstream: str, target: str) -> None:
         """Count a target that was set aside."""
         self.ejections.child(upstream, self.named(target)).inc()
@@ -81,8 +87,13 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus-client."""
+        for reading in self.read():
+            yield family_of(*reading)
+
+    def read(self) -> Iterator[Reading]:
+        """All numbers of this process alone, as a scrape shows them."""
         for family, children in self._kept:
-            yield family_of(family, {labels: child.values for labels, child in children})
+            yield Reading(family, {labels: child.values for labels, child in children})
         yield build_info()
 
     def _about_requests(self) -> None:
@@ -96,6 +107,7 @@ class Metrics(Collector):
             "From the request's head to the last byte of the reply.",
             ("route", "method", "status_class"),
         )
+        self.exemplars = Exemplars(self._cells, "gateway_request_duration_seconds", SECONDS)
         self.own_duration = self._histograms(
             "gateway_own_duration_seconds",
             "The part of a request's duration that was not spent waiting for upstreams or other services.",
@@ -106,6 +118,24 @@ class Metrics(Collector):
             "gateway_bytes_total",
             "Bytes of bodies received from clients (in) and sent to them (out).",
             ("route", "direction"),
+        )
+        self.first_byte = self._histograms(
+            "gateway_first_byte_seconds",
+            "From the request's head to the first byte of the reply, on its way to the client.",
+            ("route",),
+        )
+        self.ended = self._counters(
+            "gateway_ended_total",
+            "Requests that the gateway itself answered or ended, by reason code; the others an upstream has answered.",
+            ("route", "reason"),
+        )
+        self.slo_requests = self._counters(
+            "gateway_slo_requests_total",
+            "Requests that count for an objective of their route, as good or bad.",
+            ("route", "slo", "result"),
+        )
+        self.slo_objective = self._gauge(
+            "gateway_slo_objective", "The share of good requests that a route has promised.", ("route", "slo"), "max"
         )
         self.refusals = self._counters(
             "gateway_refusals_total",
@@ -176,6 +206,16 @@ class Metrics(Collector):
             "Decisions of a rate limit policy.",
             ("route", "policy", "decision"),
         )
+        self.issuer_duration = self._histograms(
+            "gateway_issuer_duration_seconds",
+            "Waits for token issuers: fetches of their keys, and questions about a token.",
+            ("provider", "request", "outcome"),
+        )
+        self.queue_duration = self._histograms(
+            "gateway_queue_seconds",
+            "Waits in line for a place under a concurrency limit, by how they ended.",
+            ("kind", "name", "outcome"),
+        )
         self.store_duration = self._histograms(
             "gateway_store_duration_seconds",
             "Round trips to the shared store; one may carry many checks.",
@@ -186,6 +226,14 @@ class Metrics(Collector):
         self.store_errors = self._counters(
             "gateway_store_errors_total", "Checks that the store failed to answer in time.", ("store",)
         )
+        self.concurrency = self._gauge(
+            "gateway_concurrency",
+            "Requests of routes and tries of upstreams that are under way, that wait in line, and how many may be.",
+            ("kind", "name", "state"),
+        )
+        self.shed = self._counters(
+            "gateway_shed_total", "Requests turned away because there was too much to do.", ("route", "reason")
+        )
         self.fallbacks = self._counters(
             "gateway_fallbacks_total", "Replies made by a fallback.", ("route", "kind", "reason")
         )
@@ -193,6 +241,12 @@ class Metrics(Collector):
             "gateway_deprecated_requests_total",
             "Requests for versions that are deprecated, or have a sunset.",
             ("route", "version", "consumer"),
+        )
+        self.version_sunset = self._gauge(
+            "gateway_version_sunset_timestamp_seconds",
+            "When a version of a route ends, in unix seconds.",
+            ("route", "version"),
+            "max",
         )
         self.splits = self._counters(
             "gateway_splits_total", "Requests of a split route, by the upstream that was chosen.", ("route", "upstream")
@@ -211,6 +265,9 @@ class Metrics(Collector):
 
     def _about_the_process(self) -> None:
         self.connections = self._gauge("gateway_connections", "Open client connections.", ("listener",))
+        self.connections_limit = self._gauge(
+            "gateway_connections_limit", "Client connections that may be open at a time, on all listeners together.", ()
+        )
         self.handshake_failures = self._counters(
             "gateway_tls_handshake_failures_total", "Connections to a TLS listener that came to nothing.", ()
         )
@@ -220,6 +277,33 @@ class Metrics(Collector):
         self.access_log_dropped = self._counters(
             "gateway_access_log_dropped_total", "Access-log lines dropped because their sink did not keep up.", ()
         )
+        self.spans = self._counters(
+            "gateway_spans_total",
+            "Spans of traces that the collector has taken, or that were dropped because it did not.",
+            ("outcome",),
+        )
+        self.log_suppressed = self._counters(
+            "gateway_log_suppressed_total",
+            "Messages of the gateway itself left out because they came too often, or lost because nobody read them.",
+            (),
+        )
+        self.reports_dropped = self._counters(
+            "gateway_reports_dropped_total",
+            "Reports of requests for the dashboard and `gateway tail` that were dropped because there were too many.",
+            (),
+        )
+        self.probe_runs = self._counters(
+            "gateway_probe_runs_total", "Probes of routes, by what they found.", ("probe", "result")
+        )
+        self.probe_up = self._gauge(
+            "gateway_probe_up", "1 when the last run of a probe found what it expects, else 0.", ("probe",), "min"
+        )
+        self.probe_duration = self._histograms(
+            "gateway_probe_duration_seconds", "Runs of a probe, through the gateway.", ("probe",)
+        )
+        self.notifications = self._counters(
+            "gateway_notifications_total", "Notifications of alerts, by whether the webhook took them.", ("result",)
+        )
         # The names that every Prometheus client uses; `process.py` knows the numbers.
         self.cpu_seconds = self._counters(
             "process_cpu_seconds_total", "CPU time, user and system, that the workers have spent.", ()
@@ -228,14 +312,6 @@ class Metrics(Collector):
             "process_resident_memory_bytes",
             "Memory that the workers have in RAM; what they share is counted for each of them.",
             (),
-        )
-        self.concurrency = self._gauge(
-            "gateway_concurrency",
-            "Requests of routes and tries of upstreams that are under way, that wait in line, and how many may be.",
-            ("kind", "name", "state"),
-        )
-        self.shed = self._counters(
-            "gateway_shed_total", "Requests turned away because there was too much to do.", ("route", "reason")
         )
         self.open_fds = self._gauge("process_open_fds", "File descriptors that the workers have open.", ())
 

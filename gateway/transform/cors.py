@@ -106,6 +106,7 @@ def cors(settings: Cors, methods: Iterable[str] | None) -> Callable[[Call], Repl
         if said is None:
             raise Refused("forbidden", 403, REFUSED)
         call.added += said.usable + preflight(request)
+        call.reason = "preflight"
         return Reply(204, [])
 
     return step

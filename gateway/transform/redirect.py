@@ -44,6 +44,7 @@ def locator(to: Template[Call], keep_query: bool) -> Callable[[Call], bytes]:
 
 def redirect(locate: Callable[[Call], bytes], status: int) -> Send:
     async def send_away(call: Call) -> Reply:
+        call.reason = "redirect"
         return Reply(status, [(b"location", locate(call))])
 
     return send_away

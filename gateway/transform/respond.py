@@ -7,6 +7,7 @@ from gateway.transform.answer import Content
 
 def respond(status: int, content: Content[Call]) -> Send:
     async def answer(call: Call) -> Reply:
+        call.reason = "respond"
         return Reply(status, *content.fill(call))
 
     return answer

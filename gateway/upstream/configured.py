@@ -10,7 +10,7 @@ from gateway.config.health import Hash
 from gateway.config.model import Target as TargetConfig
 from gateway.config.model import Upstream as UpstreamConfig
 from gateway.exchange import Call
-from gateway.http.forward import Forwarder, Heads, TimedForwarder
+from gateway.http.forward import Forwarder, Heads, TimedForwarder, TracedForwarder
 from gateway.http.pool import Pool
 from gateway.http.tls import client_context
 from gateway.limits.adaptive import Gradient, adaptive
@@ -21,6 +21,7 @@ from gateway.pipe import Layer
 from gateway.resilience.breaker import Circuit
 from gateway.resilience.configured import Changed, circuit
 from gateway.resilience.ejection import Ejection
+from gateway.tracing.context import NAMES
 from gateway.upstream.balance import HOLD, Picker, picker
 from gateway.upstream.discovery import certified_name
 from gateway.upstream.group import Group, Seat
@@ -172,16 +173,28 @@ def _key(name: str, wanted: Hash) -> Callable[[Call], bytes]:
 
 
 def heads_for(
-    name: str, settings: UpstreamConfig, identity: Identity, instance: str, clock: Callable[[], float], parts: Parts
+    name: str,
+    settings: UpstreamConfig,
+    identity: Identity,
+    instance: str,
+    clock: Callable[[], float],
+    parts: Parts,
+    *,
+    traced: bool = False,
 ) -> Heads:
-    """Who writes the heads of requests."""
+    """Who writes the heads of requests; `traced`: each try tells its span."""
     signer, told = identity.signer, settings.timeouts.header
     header = told.lower().encode() if told is not None else b""
     withheld = identity.withheld | {header} if header else identity.withheld
-    forwarder = parts.get(
+    if traced:
+        withheld |= NAMES
+    plain = parts.get(
         ("forwarder", withheld, settings.host, instance, (signer, name) if signer is not None else None),
         lambda: Forwarder(identity=withheld, host=settings.host, instance=instance, signer=signer, audience=name),
     )
+    forwarder: Heads = plain
+    if traced:
+        forwarder = parts.get(("traced", plain), lambda: TracedForwarder(plain))
     if told is None:
         return forwarder
     try_timeout = settings.timeouts.try_

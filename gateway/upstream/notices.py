@@ -62,6 +62,8 @@ class Notices:
     closed: Mapping[Place, int] = field(default_factory=dict)
     """How often operators have closed these circuits: a number that has changed means that they did so again."""
     faults: tuple[Rehearsal, ...] = ()
+    tail_until: float = 0.0
+    """Wall-clock second up to which workers report every request, because somebody tails."""
 
     def holds(self, upstream: str, target: str) -> bool:
         """Whether this circuit is held open, alone or with all of its upstream."""
@@ -80,6 +82,7 @@ def encode(notices: Notices) -> bytes:
             "held_open": sorted(notices.held_open),
             "closed": [(*place, times) for place, times in sorted(notices.closed.items())],
             "faults": notices.faults,
+            "tail_until": notices.tail_until,
         }
     )
 
@@ -90,12 +93,12 @@ def decode(raw: bytes) -> Notices:
         said = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise ValueError("not JSON") from None
-    if not isinstance(said, dict) or said.keys() != READERS.keys():
+    if not isinstance(said, dict) or said.keys() | OPTIONAL != READERS.keys():
         raise ValueError("not the members that notices have")
     read = {}
-    for name, reader in READERS.items():
+    for name, value in said.items():
         try:
-            read[name] = reader(said[name])
+            read[name] = READERS[name](value)
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{name}: {error}") from None
     return Notices(**read)
@@ -170,4 +173,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "held_open": lambda said: frozenset(_list(_place)(said)),
     "closed": lambda said: dict(_list(_closed)(said)),
     "faults": _list(_rehearsal),
+    "tail_until": _number,
 }
+
+OPTIONAL = frozenset({"tail_until"})
+"""What the version before, whose successor this gateway may be, did not write."""

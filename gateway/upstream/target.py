@@ -52,7 +52,7 @@ class HttpTarget:
             connection = (None if again else self.pool.take()) or await self._connect(call, started)
             waiter = connection.send(
                 call.request.method,
-                self._forwarder.head(call, self._authority),
+                self._forwarder.head(call, self._authority, started),
                 call.body,
                 patience=self._try_timeout,
                 deadline=call.deadline,

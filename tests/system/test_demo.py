@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +99,12 @@ def shown(demo, shell, about):
 
 def test_the_tour_has_all_its_steps(demo):
     assert len(demo.steps) == 10
+
+
+def test_the_page_to_watch_it_by_is_there(demo):
+    page = re.search(r"Watch it: (http://\S+/dashboard) in a browser, `python -m gateway top --admin \S+`", demo.text)
+    with urllib.request.urlopen(page[1], timeout=10) as reply:
+        assert b"<title>gateway</title>" in reply.read()
 
 
 def test_a_public_request_is_answered_by_both_instances(demo, shell):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry
 
-from gateway.admin.app import CLIENT, admin_app
+from gateway.admin import answers
+from gateway.admin.access import CLIENT
+from gateway.admin.app import admin_app
 from gateway.config.effective import effective
+from gateway.telemetry.exposition import Scrape
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.rendering import Reading
 from tests.configs import ROUTE, SECRET, UPSTREAM, loaded
 
 TOKEN = "a token for operators"
@@ -29,8 +33,8 @@ Problem = dict[str, Any]
 class Running:
     """Implements gateway.admin.app.Instance; does what it is told to and remembers what it did."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
+    def __init__(self, scrape: Scrape | None = None) -> None:
+        self.scrape = scrape or Scrape(list)
         self.token = ""
         self.away: list[str] = []
         self.shown: dict[str, Any] = {"hash": "abc", "config": {}}
@@ -58,7 +62,7 @@ Ask = Callable[..., Awaitable[Asked]]
 def running() -> Running:
     metrics = Metrics()
     metrics.auth.child("idp", "ok").inc()
-    return Running(metrics.registry)
+    return Running(Scrape(metrics.read))
 
 
 @pytest.fixture
@@ -134,6 +138,35 @@ async def test_metrics_are_openmetrics_for_who_asks(client: Asked) -> None:
     assert (await reply.text()).endswith("# EOF\n")
 
 
+async def test_metrics_are_compressed_for_who_can_read_that(client: Asked) -> None:
+    whole = await client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    reply = await client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert reply.headers["Content-Encoding"] == "gzip"
+    assert int(reply.headers["Content-Length"]) < len(await whole.read()) / 2
+    assert await reply.text() == await whole.text()
+    assert "Content-Encoding" not in whole.headers
+
+
+async def test_health_is_told_while_somebody_scrapes(ask: Ask, running: Running) -> None:
+    scraping, enough = threading.Event(), threading.Event()
+
+    def endless() -> list[Reading]:
+        scraping.set()
+        assert enough.wait(5)
+        return []
+
+    running.scrape = Scrape(endless)
+    client = await ask()
+    scrape = asyncio.create_task(client.get("/metrics"))
+    try:
+        await asyncio.to_thread(scraping.wait, 5)
+        assert (await client.get("/healthz")).status == 200
+        assert not scrape.done()
+    finally:
+        enough.set()
+    assert (await scrape).status == 200
+
+
 async def test_a_process_that_answers_is_alive(client: Asked, running: Running) -> None:
     running.away = ["no worker is ready"]
     reply = await client.get("/healthz")
@@ -191,6 +224,32 @@ async def test_draining_begins_and_is_answered_at_once(client: Asked, running: R
     assert running.did == ["drain"]
 
 
+# -- bodies --------------------------------------------------------------------------------------------
+
+CHANGE = b"POST /api/v1/drain HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Gateway-Client: test\r\n"
+
+
+async def test_a_body_that_is_not_what_it_says_is_the_callers_fault(client: Asked, running: Running) -> None:
+    reply = await raw(client, CHANGE + b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello")
+    assert reply.split()[1] == b"400"
+    assert b'"code":"bad_request"' in reply
+    assert running.did == []
+
+
+async def test_a_body_that_does_not_come_is_waited_for_in_vain(
+    client: Asked, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "BODY_WITHIN", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    try:
+        writer.write(CHANGE + b"Content-Length: 10\r\n\r\n{")
+        reply = await asyncio.wait_for(reader.readuntil(b'"code":"request_timeout"'), 5)
+    finally:
+        writer.close()
+    assert reply.split()[1] == b"408"
+    assert running.did == []
+
+
 # -- who may ask ---------------------------------------------------------------------------------------
 
 
@@ -210,6 +269,20 @@ async def test_without_a_token_the_api_is_for_callers_on_this_machine(ask: Ask, 
     assert running.did == []
     for remote in ("127.0.0.1", "127.0.0.2", "::1"):
         assert await statuses(await ask(remote)) == [200, 200, 202], remote
+
+
+async def test_whoever_has_hung_up_is_not_taken_for_somebody_on_this_machine(ask: Ask, running: Running) -> None:
+    """Linux still hands out what was received before a reset, but no longer knows from whom it is."""
+    assert await statuses(await ask("")) == [403, 403, 403]
+    assert running.did == []
+
+
+async def test_without_a_host_nobody_knows_under_which_name_it_was_asked(client: Asked) -> None:
+    assert (await raw(client, b"GET /api/v1/config HTTP/1.0\r\n\r\n")).split()[1] == b"403"
+
+
+async def test_who_only_looks_needs_no_header_of_its_own(client: Asked) -> None:
+    assert (await client.head("/api/v1/config")).status == 200
 
 
 async def test_a_caller_that_is_refused_is_told_how_it_would_work(ask: Ask) -> None:

@@ -7,7 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.admin.app import CLIENT, admin_app
+from gateway.admin.access import CLIENT
+from gateway.admin.app import admin_app
 from gateway.admin.transitions import KEPT, Transitions
 from gateway.auth.ledger import Ledger
 from gateway.process.notices import NoticeBoard

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.admin.app import CLIENT, admin_app
+from gateway.admin.access import CLIENT
+from gateway.admin.app import admin_app
 from gateway.auth.ledger import Ledger, LedgerError
 from gateway.auth.records import Records, read
 from gateway.exchange import Caller

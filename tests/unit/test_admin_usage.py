@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.admin.app import CLIENT, admin_app
+from gateway.admin.access import CLIENT
+from gateway.admin.app import admin_app
 from gateway.admin.usage import Usage
 from gateway.auth.ledger import Ledger
 from gateway.telemetry.usage import HOURS, HOURS_KEPT, UsageStoreError

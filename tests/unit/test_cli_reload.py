@@ -256,7 +256,6 @@ def test_whoever_does_not_answer_is_given_up():
     [
         "",
         "127.0.0.1:9901",
-        "https://127.0.0.1",
         "http://",
         "http://host:x",
         "http://u:p@host",
@@ -269,7 +268,7 @@ def test_whoever_does_not_answer_is_given_up():
 )
 def test_an_address_that_is_none_is_wrong_usage(url, capsys):
     assert main(["reload", "--admin", url]) == 2
-    assert capsys.readouterr().err == f"--admin {url!r} is neither http://host:port nor unix:path\n"
+    assert capsys.readouterr().err == f"--admin {url!r} is none of http://host:port, https://host:port and unix:path\n"
 
 
 def test_a_body_goes_as_json():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cli.check import as_yaml
-from gateway.config import Config, health, load, units
+from gateway.config import Config, health, load, slo, units
 from gateway.config.effective import (
     UNITS,
     comparable,
@@ -21,6 +21,7 @@ from gateway.config.effective import (
     share_text,
     size_text,
 )
+from gateway.config.logging import logged_share
 from gateway.config.units import Rate
 from tests.configs import ROUTE, SECRET, UPSTREAM, between, loaded, provider, route, upstream
 from tests.wire.certificates import Authority
@@ -68,6 +69,10 @@ EXAMPLES = {
         "upstream: u\n    mirror: {upstream: v, share: 2.5%}\n    idempotency: {keep: 90m}\n"
         "    fault: {share: 1%, delay: 200ms, header: X-Test}"
     ),
+    "sampled logs": "logging: {access: ecs, headers: [X-A], redact: [X-B]}\n" + route("log: 12.5%"),
+    "no log": route("log: off"),
+    "promises": route("slo: {availability: 99.95%, latency: {p: 99.9, under: 300ms}}"),
+    "one promise": route("slo: {latency: {p: 95, under: 1.5s}}"),
     "a rehearsed error": between("upstream: u\n    fault: {status: 503}"),
     "hedges after a time": upstream("hedge: {after: 95ms, max: 2}"),
     "hedges after a percentile": upstream("hedge: {after: p95}"),
@@ -266,6 +271,7 @@ def test_the_example_of_the_repository_is_the_same_again_but_for_its_secret(tmp_
     secret = config.auth.providers["demo"].secret
     assert secret is not None
     provider["secret"] = secret.get_secret_value()
+    data["listen"]["admin_token"] = ""
     assert "***" not in json.dumps(data)
     assert loaded(tmp_path, as_yaml(data)) == config
 
@@ -346,7 +352,7 @@ def test_numbers_are_written_in_the_units_of_the_file(written: str, text: str) -
 
 def test_whatever_reads_a_unit_has_a_counterpart_that_writes_it() -> None:
     readers = {each for each in vars(units).values() if isfunction(each) and each.__module__ == units.__name__}
-    assert readers - {units.rate} == set(UNITS) - {health.after}
+    assert readers - {units.rate} == set(UNITS) - {health.after, slo.percentile, logged_share}
 
 
 def test_the_store_of_several_workers_is_shown_as_it_will_be(tmp_path: Path) -> None:

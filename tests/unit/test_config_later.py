@@ -2,19 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.later import KEYS, VALUES
+from gateway.config.later import KEYS
 from gateway.config.translate import Spot
-from tests.configs import ROUTE, SECRET, UPSTREAM, complaint, complaints, provider, route
+from tests.configs import SECRET, complaint, complaints, provider, route
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        (f"tracing: {{}}\n{UPSTREAM}{ROUTE}", "tracing"),
         *((route(f"{key}: {{a: 1}}"), f"routes[0].{key}") for key in ("cache", "validate")),
         (route("fallback: [{stale: true}]"), "routes[0].fallback[0].stale"),
-        *((f"logging: {{access: {value}}}\n{UPSTREAM}{ROUTE}", "logging.access") for value in ("ecs", "combined")),
-        (f"logging: {{redact: [cookie]}}\n{UPSTREAM}{ROUTE}", "logging.redact"),
     ],
 )
 def test_what_the_contract_names_but_does_not_work_yet_says_so(tmp_path: Path, text: str, key: str) -> None:
@@ -33,9 +30,6 @@ def test_the_table_speaks_of_places_that_exist_and_of_keys_that_do_not_work() ->
         assert spot.pattern == pattern
         assert spot.fields, pattern
         assert not keys & spot.fields.keys()
-    for pattern in VALUES:
-        section, _, key = pattern.rpartition(".")
-        assert key in Spot(tuple(section.split(".")) if section else ()).fields
 
 
 def test_a_secret_of_the_wrong_place_is_just_unknown(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_words_are_from_a_list(tmp_path: Path) -> None:
     text = "store: {on_failure: close}\nlogging: {access: jsn, level: 5}\nroutes: []"
     assert complaints(tmp_path, text) == [
         "1:21: store.on_failure: must be one of local, open, closed, not 'close' (did you mean 'closed'?)",
-        "2:19: logging.access: must be one of json, off, not 'jsn' (did you mean 'json'?)",
+        "2:19: logging.access: must be one of json, ecs, combined, off, not 'jsn' (did you mean 'json'?)",
         "2:31: logging.level: must be one of debug, info, warning, error, not 5",
     ]
 
@@ -353,3 +353,29 @@ def test_the_pace_of_bodies_and_the_lame_duck_may_be_nothing(tmp_path: Path) -> 
     assert (wire.body_rate, wire.lame_duck) == (1024, 15.0)
     said = complaints(tmp_path, "wire: {body_rate: fast, lame_duck: -1s}\nroutes: []")
     assert [line.split(": ")[1] for line in said] == ["wire.body_rate", "wire.lame_duck"]
+
+
+# -- TLS for operators -------------------------------------------------------------------------------
+
+
+def test_operators_may_be_served_over_tls(tmp_path: Path, authority: Authority) -> None:
+    authority.sign("localhost", file="a")
+    text = f"listen: {{admin_tls: {{certificate: a.pem, key: a.key, client_ca: {authority.file.name}}}}}\nroutes: []"
+    tls = loaded(tmp_path, text).listen.admin_tls
+    assert tls is not None
+    assert (tls.certificate, tls.key, tls.client_ca) == (tmp_path / "a.pem", tmp_path / "a.key", authority.file)
+    assert loaded(tmp_path, "routes: []").listen.admin_tls is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("admin_tls: {certificate: a.pem}", "listen.admin_tls.key: is required"),
+        ("admin_tls: {certificate: a.key, key: a.key}", "listen.admin_tls.certificate: is not a PEM certificate"),
+        ("admin_tls: {certificate: a.pem, key: a.key, client_ca: a.key}", "listen.admin_tls.client_ca: is not a PEM"),
+        ("admin: off, admin_tls: {certificate: a.pem, key: a.key}", "listen.admin_tls: has no effect without"),
+    ],
+)
+def test_tls_for_operators_that_cannot_be(tmp_path: Path, authority: Authority, settings: str, expected: str) -> None:
+    authority.sign("localhost", file="a")
+    assert f": {expected}" in complaint(tmp_path, f"listen: {{{settings}}}\nroutes: []")

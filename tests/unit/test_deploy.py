@@ -6,6 +6,7 @@ Schemas (Compose, Kubernetes) are checked by `make check`; here is what no schem
 import configparser
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import yaml
 from gateway import __version__
 from gateway.config import load
 from gateway.config.units import duration
+from tests.metrics import OF_PROMETHEUS, family_name, grouped_in, labels_in, measured, names_in
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -71,9 +73,11 @@ def test_the_image_runs_the_gateway_itself_as_a_numbered_user() -> None:
 
 def test_the_images_health_check_is_a_program_that_fails_when_nobody_answers() -> None:
     words = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
-    program = [sys.executable, *words[1:-1], words[-1].replace("9901", "1")]  # nobody listens there
+    address = re.findall(r"GATEWAY_HEALTH_URL=(\S+)", INSTRUCTIONS)[0].replace("9901", "1")
 
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=30)
+    # Nobody listens there.
+    environ = {**os.environ, "GATEWAY_HEALTH_URL": address}
+    ended = subprocess.run([sys.executable, *words[1:]], env=environ, capture_output=True, text=True, timeout=30)
 
     assert ended.returncode == 1
     assert "URLError" in ended.stderr
@@ -154,20 +158,22 @@ def test_no_password_for_grafana_is_written_down() -> None:
 
 # -- Prometheus and Grafana --------------------------------------------------------------------------
 
-DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/gateway.json").read_text(encoding="utf-8"))
-PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
-QUERIES: list[str] = [target["expr"] for panel in PANELS for target in panel.get("targets", [])]
-METRIC = re.compile(r"\b(?:gateway|process)_\w+")
+BOARDS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((DEPLOY / "grafana/dashboards").iterdir())
+}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
+SHOWN = [(name, panel) for name, panel in PANELS if panel["type"] != "row"]
+QUERIES = sorted({target["expr"] for _, panel in SHOWN for target in panel["targets"]})
+RECORDED = {
+    rule["record"]: frozenset(grouped_in(rule["expr"]))
+    for group in read(DEPLOY / "prometheus/rules/recording.yml")["groups"]
+    for rule in group["rules"]
+}
 
 
-def measured() -> dict[str, set[str]]:
-    """The labels of every series, by its name; tests/unit/test_docs.py holds the page to the code."""
-    found: dict[str, set[str]] = {}
-    page = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
-    for name, kind, labels in re.findall(r"^\| `([a-z_]+)` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE):
-        for part in ("_bucket", "_count") if kind == "histogram" else ("",):
-            found[name + part] = set(re.findall(r"`(\w+)`", labels)) | {"instance", "le"}
-    return found
+def of_panels(values: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    return [pytest.param(board, panel, id=f"{board}-{panel['title']}") for board, panel in values]
 
 
 def test_prometheus_scrapes_the_admin_listener_of_the_gateway() -> None:
@@ -183,46 +189,93 @@ def test_grafana_finds_prometheus_and_its_dashboards() -> None:
     (source,) = read(DEPLOY / "grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     (provider,) = read(DEPLOY / "grafana/provisioning/dashboards/gateway.yaml")["providers"]
     grafana = SERVICES["grafana"]
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
 
     assert source["url"] == "http://prometheus:9090"
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in grafana["volumes"]
-    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == "/etc/grafana/dashboards/gateway.json"
+    assert (str(home.parent), home.stem in BOARDS) == (provider["options"]["path"], True)
+
+
+def test_there_is_a_board_for_each_question() -> None:
+    assert list(BOARDS) == ["consumer", "overview", "route", "upstream"]
+    assert {board["uid"] for board in BOARDS.values()} == {f"gateway-{name}" for name in BOARDS}
+    assert len({board["title"] for board in BOARDS.values()}) == len(BOARDS)
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_asks_for_metrics_and_labels_that_exist(query: str) -> None:
-    known = measured()
-    names = METRIC.findall(query)
-    labels = set(re.findall(r"(\w+)\s*[=!]~?\"", query))
-    labels |= {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
+    known = measured() | RECORDED | OF_PROMETHEUS
+    names = names_in(query)
 
     assert names
-    assert [name for name in names if name not in known] == []
-    assert labels <= set.union(*(known[name] for name in names))
+    assert names <= known.keys(), names - known.keys()
+    assert labels_in(query) <= frozenset.union(*(known[name] for name in names))
 
 
-def test_everything_that_is_measured_is_on_the_dashboard() -> None:
-    shown = {name.removesuffix("_bucket").removesuffix("_count") for query in QUERIES for name in METRIC.findall(query)}
+def test_everything_that_is_measured_is_on_a_board() -> None:
+    shown = {family_name(name) for query in QUERIES for name in names_in(query)}
 
-    assert {name.removesuffix("_bucket").removesuffix("_count") for name in measured()} <= shown
+    assert {family_name(name) for name in measured()} <= shown
+
+
+@pytest.mark.parametrize(("board", "panel"), of_panels(SHOWN))
+def test_a_panel_says_what_it_shows_in_which_unit_and_where_it_comes_from(board: str, panel: dict[str, Any]) -> None:
+    several = [target["refId"] for target in panel["targets"]]
+
+    assert panel["description"].endswith((".", ")"))
+    assert panel["datasource"]["uid"] == "${datasource}"
+    assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+    assert len(set(several)) == len(several)
+    for target in panel["targets"]:
+        seconds = "histogram_quantile" in target["expr"]
+        assert not seconds or panel["fieldConfig"]["defaults"]["unit"] == "s"
+        # Of a histogram with trace ids, the ids are shown, too.
+        assert target.get("exemplar", False) == ("gateway_request_duration_seconds_bucket" in target["expr"])
 
 
 def test_panels_have_their_own_number_and_place() -> None:
-    cells: dict[tuple[int, int], str] = {}
-    for panel in PANELS:
+    cells: dict[tuple[str, int, int], int] = {}
+    for board, panel in PANELS:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
         across = range(place["x"], place["x"] + place["w"])
-        for cell in itertools.product(across, range(place["y"], place["y"] + place["h"])):
-            assert cells.setdefault(cell, panel["title"]) == panel["title"]
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+        for x, y in itertools.product(across, range(place["y"], place["y"] + place["h"])):
+            assert cells.setdefault((board, x, y), panel["id"]) == panel["id"]
+    assert len({(board, panel["id"]) for board, panel in PANELS}) == len(PANELS)
 
 
-def test_the_dashboards_variables_are_those_that_its_queries_use() -> None:
-    defined = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(PANELS))) - {"__rate_interval"}
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_boards_variables_are_those_that_its_queries_use(board: str) -> None:
+    defined = {variable["name"] for variable in BOARDS[board]["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps([panel.get("targets") for name, panel in PANELS if name == board])))
 
-    assert used == defined
+    assert used - {"__rate_interval"} == defined
+
+
+def test_boards_lead_to_each_other() -> None:
+    uids = {board["uid"] for board in BOARDS.values()}
+    for name, board in BOARDS.items():
+        (link,) = board["links"]
+        assert set(link["tags"]) <= set(board["tags"])
+        assert link["includeVars"]
+        text = json.dumps(board["panels"])
+        for uid, variable, label in re.findall(r"/d/([\w-]+)\?.*?var-(\w+)=\$\{__field\.labels\.(\w+)\}", text):
+            assert uid in uids, name
+            assert (uid, variable) == (f"gateway-{label}", label)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here: Debian has it in prometheus")
+def test_prometheus_understands_every_query(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(QUERIES)
+    ]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "boards", "rules": rules}]}), encoding="utf-8")
+
+    done = subprocess.run(["promtool", "check", "rules", str(path)], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -- Kubernetes --------------------------------------------------------------------------------------

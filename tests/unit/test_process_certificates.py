@@ -67,6 +67,17 @@ def test_it_knows_until_when_each_certificate_is_valid(tmp_path: Path, authority
     assert all(abs(end - time.time() - SIGNED_FOR) < 60 for end in ends.values())
 
 
+def test_the_certificate_for_operators_is_watched_like_the_others(tmp_path: Path, authority: Authority) -> None:
+    authority.sign("a")
+    authority.sign("b")
+    https = "https: {address: '127.0.0.1:0', certificate: a.pem, key: a.key}"
+    both = f"{https}, admin_tls: {{certificate: b.pem, key: b.key}}"
+    certificates = Certificates(loaded(tmp_path, f"listen: {{{both}}}\n" + UPSTREAM + ROUTE))
+    assert set(certificates.ends) == {str(tmp_path / "a.pem"), str(tmp_path / "b.pem")}
+    authority.sign("b")
+    assert renewed(certificates)
+
+
 def test_files_that_stay_are_not_renewed(tmp_path: Path, files: object) -> None:
     certificates = Certificates(configured(tmp_path))
     assert not renewed(certificates)

@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
@@ -5,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.telemetry.cells import SharedCells, Summary
 from gateway.telemetry.collector import INSTANCE, MetricsCollector
-from gateway.telemetry.exposition import BUILD_INFO
+from gateway.telemetry.exposition import BUILD_INFO, Scrape
 from gateway.telemetry.metrics import Metrics
 
 NOW = 1_790_000_000.0
@@ -32,7 +35,9 @@ class Instance:
         self.live = ["0", "1"]
         self.snapshot = SNAPSHOT
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(MetricsCollector(Summary(folder), lambda: self.live, lambda: self.snapshot, lambda: NOW))
+        self.collector = MetricsCollector(Summary(folder), lambda: self.live, lambda: self.snapshot, lambda: NOW)
+        self.registry.register(self.collector)
+        self.folder = folder
 
     def __call__(self, name, **labels):
         return self.registry.get_sample_value(name, labels)
@@ -98,6 +103,27 @@ def test_a_certificate_says_how_long_it_is_still_good_for(instance):
     assert instance("gateway_certificate_expiry_seconds", certificate="old.example.com") == -5
 
 
+def test_the_newest_exemplar_of_all_workers_is_shown_and_only_in_openmetrics(instance):
+    series = ("orders", "GET", "2xx")
+    for metrics, trace, at in zip(instance.workers, ("a" * 32, "b" * 32), (5.5, 4.5), strict=True):
+        metrics.request_duration.child(*series).observe(0.03)
+        metrics.exemplars.note(series, 0.03, trace, at)
+    scrape = Scrape(instance.collector.read)
+    text, _ = scrape.answer("application/openmetrics-text")
+    assert text.count(b"# {") == 1
+    assert (
+        b'gateway_request_duration_seconds_bucket{le="0.05",method="GET",route="orders",status_class="2xx"} 2.0'
+        b' # {trace_id="' + b"a" * 32 + b'"} 0.03 5.5\n'
+    ) in text
+    assert text == generate_latest(instance.registry)
+    assert b"# {" not in scrape.answer("")[0]
+
+
+def test_without_traces_there_is_nothing_about_exemplars(instance):
+    instance.workers[0].request_duration.child("orders", "GET", "2xx").observe(0.03)
+    assert b"exemplar" not in (instance.folder / "0" / "series").read_bytes()
+
+
 def test_before_the_supervisor_has_spoken_the_workers_are_heard(instance):
     instance.snapshot = None
     instance.workers[0].auth.child("idp", "ok").inc()
@@ -111,3 +137,19 @@ def test_everything_is_there_once_and_in_valid_form(instance):
     defined = [*Metrics().families, BUILD_INFO, *(family for family, _ in INSTANCE)]
     assert sorted(family.name for family in families) == sorted(f.name.removesuffix("_total") for f in defined)
     assert all(family.documentation for family in families)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here: Debian has it in prometheus")
+def test_promtool_has_nothing_to_say_against_any_metric(instance):
+    """Names, units, suffixes, help texts."""
+    metrics = instance.workers[0]
+    for family, children in metrics._kept:
+        labels = ("x",) * len(family.labels)
+        if family.kind == "gauge":
+            children.replace({labels: 1.0})
+        else:
+            children.child(*labels)
+    text, _ = Scrape(instance.collector.read).answer("")
+    assert all(b"\n%b" % family.name.encode() in text for family in metrics.families)
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

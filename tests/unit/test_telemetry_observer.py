@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import ClientGone, Refused
 from gateway.exchange import Call, Caller, Fields, Hop, Peer, Request
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observer import Observer
+from gateway.telemetry.observer import Objectives, Observer
 
 A = SimpleNamespace(name="http://a", upstream="orders")
 B = SimpleNamespace(name="http://b", upstream="orders")
@@ -38,7 +38,7 @@ def observer(metrics):
 
 @pytest.fixture
 def value(metrics):
-    return lambda name, **labels: metrics.registry.get_sample_value(name, labels)
+    return lambda metric, /, **labels: metrics.registry.get_sample_value(metric, labels)
 
 
 def test_a_request_is_counted_by_route_method_status_and_consumer(observer, value):
@@ -155,3 +155,93 @@ def test_what_clients_invent_makes_no_series(observer, metrics):
 def test_the_subject_of_a_token_is_no_label(observer, metrics):
     observer.finished(a_call(consumer="idp"), 200, 0, 0, 0)
     assert all("user-17" not in labels for labels, _ in metrics.requests)
+
+
+def test_the_first_byte_of_a_streamed_reply_comes_before_its_end(observer, value):
+    call = a_call(Hop("stream", "", "", 100.25, 5.0))
+    call.request.received = 100.0
+    observer.finished(call, 200, 0, 0, 5.25)
+    observer.finished(a_call(), 200, 0, 0, 0.5)
+    assert value("gateway_first_byte_seconds_sum", route="orders") == 0.75
+    assert value("gateway_first_byte_seconds_count", route="orders") == 2
+
+
+def test_waits_in_line_are_told_apart_by_what_was_waited_for(observer, value):
+    hops = (hop("concurrency", "orders", "queued", 0.25), hop("upstream_concurrency", "orders", "timeout", 0.5))
+    observer.finished(a_call(*hops), 503, 0, 0, 1)
+    name = "gateway_queue_seconds_sum"
+    assert value(name, kind="route", name="orders", outcome="queued") == 0.25
+    assert value(name, kind="upstream", name="orders", outcome="timeout") == 0.5
+
+
+def test_who_answered_instead_of_an_upstream_is_counted_by_reason(observer, value):
+    call = a_call()
+    call.reason = "fallback"
+    observer.finished(call, 200, 0, 0, 0)
+    assert value("gateway_ended_total", route="orders", reason="fallback") == 1
+    assert value("gateway_refusals_total", route="orders", code="fallback") is None
+
+
+def test_an_error_is_the_reason_whatever_was_answered_before(observer, value):
+    call = a_call()
+    call.reason, call.error = "fallback", Refused("body_too_large", 413)
+    observer.finished(call, 413, 0, 0, 0)
+    assert value("gateway_ended_total", route="orders", reason="body_too_large") == 1
+    assert value("gateway_ended_total", route="orders", reason="fallback") is None
+
+
+def test_a_client_that_left_ended_the_request_but_was_not_refused(observer, value):
+    call = a_call()
+    call.error = ClientGone()
+    observer.finished(call, 499, 0, 0, 0)
+    assert value("gateway_ended_total", route="orders", reason="client_gone") == 1
+    assert value("gateway_refusals_total", route="orders", code="client_gone") is None
+
+
+@pytest.fixture
+def promising(metrics):
+    return Observer(metrics, objectives={"orders": Objectives(0.999, 0.99, 0.25)})
+
+
+@pytest.fixture
+def kept(value):
+    def kept(slo):
+        name = "gateway_slo_requests_total"
+        return [value(name, route="orders", slo=slo, result=result) for result in ("good", "bad")]
+
+    return kept
+
+
+def test_a_failure_breaks_the_promise_of_availability_whoever_made_it(promising, kept):
+    for status in (200, 302, 404, 429, 500, 503):
+        promising.finished(a_call(), status, 0, 0, 0.1)
+    assert kept("availability") == [4, 2]
+
+
+def test_latency_is_judged_for_requests_that_did_not_fail(promising, kept):
+    for status, took in ((200, 0.25), (200, 0.26), (404, 0.1), (503, 9.0)):
+        promising.finished(a_call(), status, 0, 0, took)
+    assert kept("latency") == [2, 1]
+
+
+def test_a_long_stream_is_in_time_when_it_began_in_time(promising, kept):
+    call = a_call(Hop("stream", "", "", 100.1, 60.0))
+    call.request.received = 100.0
+    promising.finished(call, 200, 0, 0, 60.1)
+    assert kept("latency") == [1, 0]
+
+
+def test_a_client_that_left_says_nothing_about_what_was_promised(promising, kept):
+    promising.finished(a_call(), 499, 0, 0, 9.0)
+    assert kept("availability") == kept("latency") == [None, None]
+
+
+def test_routes_that_have_promised_nothing_are_not_judged(promising, metrics):
+    promising.finished(a_call(route="users"), 500, 0, 0, 0.1)
+    assert not [*metrics.slo_requests]
+
+
+def test_a_promise_about_one_thing_is_no_promise_about_the_other(metrics, kept):
+    Observer(metrics, objectives={"orders": Objectives(None, 0.99, 0.25)}).finished(a_call(), 500, 0, 0, 0.1)
+    Observer(metrics, objectives={"orders": Objectives(0.9, None, 0.0)}).finished(a_call(), 200, 0, 0, 0.1)
+    assert (kept("availability"), kept("latency")) == ([1, None], [None, None])

@@ -1,0 +1,1 @@
+"""What is wrong with this gateway, for how long, and telling somebody of it without Prometheus and Alertmanager."""
