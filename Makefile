@@ -25,7 +25,7 @@ START = tests/system/test_start.py
 test: $(VENV)/.dev ## run the whole test suite
 	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile --ignore tests/system || $(AGAIN) --ignore tests/system
 	@$(PYTEST) -n auto --maxprocesses 2 --dist loadfile --ignore $(START) tests/system || $(AGAIN) --ignore $(START) tests/system
-	@$(PYTEST) $(START)
+	@$(PYTEST) $(START) || $(AGAIN) $(START)
 
 check: $(VENV)/.dev ## format, lint, types, import contracts, configuration files
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli.output import Failure
+from gateway.uncollected import uncollected
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -36,8 +37,9 @@ def load_config(path: Path) -> Config:
 
 def read_config(path: Path) -> Loaded:
     """The configuration, checked, and what it was made of. Raises Failure with every complaint."""
-    from gateway.config import ConfigError
-    from gateway.config.loading import read
+    with uncollected():
+        from gateway.config import ConfigError
+        from gateway.config.loading import read
 
     try:
         return read(path, os.environ)

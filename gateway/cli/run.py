@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.cli.configured import config_argument, read_config
 from gateway.cli.output import Failure
+from gateway.uncollected import uncollected
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
@@ -50,8 +51,9 @@ def announce_as_message(listening: Sequence[str], admin: str | None) -> None:
 
 def serve(path: Path, loaded: Loaded, ready: Ready, *, watch: bool = False) -> int:
     """Serve until SIGTERM or SIGINT. Raises Failure for what keeps it from starting."""
-    from gateway.logs import own_log
-    from gateway.process.supervisor import Command, StartError, supervise
+    with uncollected():
+        from gateway.logs import own_log
+        from gateway.process.supervisor import Command, StartError, supervise
 
     own_log.configure(loaded.config.logging.level, loaded.config.logging.format)
     try:

@@ -1,9 +1,7 @@
 """A file -> a checked configuration, or every complaint about it at once."""
 
-import gc
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from gateway.config.report import Report
 from gateway.config.substitute import Substitution
 from gateway.config.translate import translate
 from gateway.config.values import Builder
+from gateway.uncollected import uncollected
 
 LARGEST = 64 * 1024 * 1024
 """Bytes: twenty times a file of 10,000 routes; a mistaken path must not fill the memory."""
@@ -70,7 +69,7 @@ def _files_named(value: object) -> Iterator[Path]:
 
 
 def _parsed(file: str, content: bytes, substitution: Substitution, folder: Path) -> Config:
-    with _collector_paused():
+    with uncollected():
         root = compose(file, content)
         builder = Builder(file, substitution)
         data = builder.build(root)
@@ -101,16 +100,3 @@ def _validated(data: Any, folder: Path, report: Report) -> Config | None:
     except ValidationError as error:
         translate(error, data, report)
         return None
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nothing here makes cycles, but hundreds of thousands of nodes: the collector would look through them
-    again and again (10,000 routes: 4.2 s to compose instead of 0.6 s)."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -38,6 +38,7 @@ from gateway.telemetry.exposition import Scrape
 from gateway.telemetry.metrics import KEYSET_AGE, STORE_UP, Metrics
 from gateway.telemetry.tally import Readings
 from gateway.telemetry.usage import UsageKeeper
+from gateway.uncollected import uncollected
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -115,10 +116,11 @@ class Operator:
     async def live(self) -> int:
         """Answer until the supervisor says `finish`, or is gone."""
         # Here, not at the top: the others need no aiohttp, and it takes 0.2 s to import.
-        from aiohttp import web
+        with uncollected():
+            from aiohttp import web
 
-        from gateway.admin.app import admin_app
-        from gateway.admin.newcomers import IDLE, Newcomers
+            from gateway.admin.app import admin_app
+            from gateway.admin.newcomers import IDLE, Newcomers
 
         self._link.open(asyncio.get_running_loop())
         self.mailbox.open()
