@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from gateway.auth.configured import failure_limit, observe_issuers
 from gateway.auth.identity import Identity
@@ -65,8 +64,6 @@ from gateway.transform.security import OWN, security_headers
 from gateway.upstream.balance import Picker, balance
 from gateway.upstream.configured import Maker, adapting, files_of, gate_of, group, heads_for
 from gateway.upstream.split import split
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         for each in rules_of(settings, routes[settings.name], versions.get(settings.name))
     ]
     retiring = {(name, version) for name, each in versions.items() for version in each.retiring}
+    promised = objectives(config)
     seen = observer(
         config,
         world.metrics,
@@ -164,6 +162,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         reports=world.reports,
         usage=world.usage,
         retiring=retiring,
+        promised=promised,
     )
     gathered = Gathered(seen.finished, world.later) if world.later is not None else None
     https = config.listen.https
@@ -195,7 +194,7 @@ def assemble(config: Config, world: World | None = None, previous: Runtime | Non
         routes,
         house.mirrors,
         {(name, version): end for name, each in versions.items() for version, end in each.sunsets.items()},
-        shares(objectives(config)),
+        shares(promised),
         gathered,
     )
 

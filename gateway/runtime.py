@@ -88,11 +88,16 @@ class Runtime:
     """Failures that operators have ordered, up to now."""
 
     def start(self) -> None:
-        """Begin with what goes on beside requests; those that have begun already go on. In the loop."""
+        """Begin with what goes on beside requests; those that have begun already go on. In the loop.
+
+        What the configuration promises is written down here, once: it does not change while the runtime serves.
+        """
         for keys in self.key_sets:
             keys.start()
         for exporter in self.parts.of(Exporter):
             exporter.start()
+        self.metrics.version_sunset.replace(self.sunsets)
+        self.metrics.slo_objective.replace(self.objectives)
 
     def catch_up(self) -> None:
         """Count what has just finished."""
@@ -169,8 +174,6 @@ class Runtime:
         up: dict[tuple[str, ...], float] = {} if self.shared is None else {("redis",): float(self.shared.health.up)}
         self.metrics.store_up.replace(up)
         self.metrics.concurrency.replace(dict(self._concurrency()))
-        self.metrics.version_sunset.replace(self.sunsets)
-        self.metrics.slo_objective.replace(self.objectives)
 
     def _concurrency(self) -> Iterator[tuple[tuple[str, ...], float]]:
         gates: list[tuple[str, str, Gate | Gates]] = [("route", name, gate) for name, gate in self.rooms.items()]

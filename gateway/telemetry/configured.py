@@ -27,6 +27,7 @@ def observer(
     reports: Reports | None,
     usage: UsageCounter,
     retiring: Collection[tuple[str, str]],
+    promised: Mapping[str, Objectives],
 ) -> Observer:
     """`log` takes the lines of the access log; `retiring` are routes and their versions that go away."""
     readers: list[Reader | None] = [
@@ -36,7 +37,6 @@ def observer(
         access_log(config, log) if log is not None else None,
         reports.read if reports is not None else None,
     ]
-    promised = objectives(config)
     for route, slo in shares(promised):
         for result in ("good", "bad"):  # both, before anything happens: no rate sees a series begin
             metrics.slo_requests.child(route, slo, result)

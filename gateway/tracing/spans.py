@@ -35,6 +35,7 @@ GONE = 499
 """The log's status for clients that left: nothing of it was ever sent."""
 
 FAILURE = 500
+"""The status from which on it is not the caller's fault."""
 
 UNREMARKABLE = frozenset(("cancelled", "ok"))
 """Outcomes of tries without a status that are nobody's failure: another one won, or the client left."""

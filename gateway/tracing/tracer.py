@@ -14,10 +14,7 @@ from typing import Literal
 
 from gateway.exchange import Call, Hop, Request
 from gateway.tracing.context import RANDOMNESS, SPANS, TRACEPARENT, Context, Parent, parent_of
-from gateway.tracing.spans import Finished, copied, finished
-
-FAILURE = 500
-"""The status from which on it is not the caller's fault."""
+from gateway.tracing.spans import FAILURE, Finished, copied, finished
 
 SWITCHED = 101
 """What a tunnel takes is as long as its client wants it: never slow."""

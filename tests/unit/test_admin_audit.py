@@ -28,10 +28,8 @@ def instance(tmp_path: Path) -> Operated:
 
 @pytest.fixture
 async def client(instance: Operated) -> AsyncIterator[Asked]:
-    client: Asked = TestClient(TestServer(admin_app(instance)))
-    await client.start_server()
-    yield client
-    await client.close()
+    async with TestClient(TestServer(admin_app(instance))) as client:
+        yield client
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -55,10 +55,8 @@ def instance(tmp_path: Path) -> Operated:
 
 @pytest.fixture
 async def client(instance: Operated) -> AsyncIterator[Asked]:
-    client: Asked = TestClient(TestServer(admin_app(instance)))
-    await client.start_server()
-    yield client
-    await client.close()
+    async with TestClient(TestServer(admin_app(instance))) as client:
+        yield client
 
 
 def plain() -> dict[str, Any]:

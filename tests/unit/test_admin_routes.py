@@ -51,10 +51,8 @@ def instance(tmp_path: Path) -> Operated:
 
 @pytest.fixture
 async def client(instance: Operated) -> AsyncIterator[Asked]:
-    client: Asked = TestClient(TestServer(admin_app(instance)))
-    await client.start_server()
-    yield client
-    await client.close()
+    async with TestClient(TestServer(admin_app(instance))) as client:
+        yield client
 
 
 async def routes(client: Asked, query: str = "") -> dict[str, dict[str, object]]:

@@ -41,7 +41,7 @@ def test_routes_promise_what_is_configured(config):
 
 def test_what_was_promised_is_a_metric(config):
     metrics = Metrics()
-    assemble(config, World(metrics)).gauges()
+    assemble(config, World(metrics)).start()
     told = {labels: gauge.values[0] for labels, gauge in metrics.slo_objective}
     assert told == shares(objectives(config))
     assert told["both", "latency"] == 0.99
